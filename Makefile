@@ -1,0 +1,61 @@
+# The only door: people and continuous integration use these targets and nothing else.
+# Needs GNU make and a POSIX sh; everything else is fetched on first use.
+
+SHELL = /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fix bench soak lock
+
+BIN := .venv/bin
+# More arguments for the program behind a target: make test ARGS='-k limits', make run ARGS='--port 9090'
+ARGS :=
+# Which interpreter .venv is made with: make install PYTHON=python3.12
+export PYTHON
+# What `make bench` must not exceed: times nginx, KiB a stream, seconds. Empty it to only measure.
+BOUNDS := --max-ratio request-32=18 --max stream-memory=32 --max ready=1.5
+SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
+	node=nodejs npm=npm curl=curl
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: ## Make .venv with everything development needs (pinned, hashes checked)
+	@.ci/venv dev
+
+run: ## Start gateway, admin app and a demo provider on this machine
+	@.ci/venv run
+	@exec $(BIN)/wardgate serve --demo --import-env $(ARGS)
+
+test: check servers tests/npm/node_modules/.package-lock.json ## Run everything: checks, then all tests against real servers
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+.PHONY: servers
+servers:
+	@.ci/debian $(SERVERS)
+
+tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json | servers
+	@.ci/retry npm ci --prefix tests/npm --no-audit --no-fund --loglevel=error
+
+check: install ## Format, lint, types, import arrows, documentation
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_changelog.py \
+		tests/test_deploy.py tests/test_docs.py
+
+fix: install ## Mend what can be mended: format, lint fixes, generated tables in docs
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+	@$(BIN)/python -m tests.docs_tables --write
+
+bench: install ## Measure the gateway against nginx; a table with ratios
+	@.ci/debian nginx=nginx-light
+	@$(BIN)/python -m tests.bench $(BOUNDS) $(ARGS)
+
+soak: install servers tests/npm/node_modules/.package-lock.json ## The same tests with larger numbers: more examples, more kills, longer outages
+	@seed=$(SEED); seed=$${seed:-$$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}; \
+		echo "seed $$seed (the same again: make soak SEED=$$seed)"; \
+		SOAK=$$seed exec $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(ARGS)
+
+lock: ## Pin all dependencies again; UPGRADE=--upgrade moves them (needs uv)
+	@.ci/lock $(UPGRADE)

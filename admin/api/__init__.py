@@ -1,0 +1,1 @@
+"""The management surfaces: each file turns one wire shape into desk calls and back."""

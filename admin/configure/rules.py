@@ -1,0 +1,160 @@
+"""The rules of the store for one field each: what a value must look like to be kept.
+
+Pure. Every function returns the value as it is stored, or raises Refusal naming the field; no
+message ever repeats a key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import get_args
+
+from admin.configure.identity import read_id
+from admin.configure.refusals import Refusal
+from admin.permit import Actor, allows
+from gateway.catalog import Catalog
+from gateway.providers import TEMPLATES, is_custom
+from gateway.shapes import GLOBAL, AuthType, DialectName
+from gateway.vault import REFERENCE_FOLDER, REFERENCE_PREFIX, is_reference, looks_masked
+
+MOST = 1_000_000_000  # every count and period fits a database's 32-bit integer
+DIALECTS: tuple[DialectName, ...] = ("openai", "azure", "anthropic", "gemini")
+AUTH_TYPES: tuple[AuthType, ...] = ("api_key", "bearer", "none")
+SETTINGS = frozenset(
+    {"organization", "project", "region", "location", "resourceName", "apiVersion"}
+    | {template.setting for template in TEMPLATES.values() if template.url}
+)
+# The names surfaces put where an alias may stand.
+_RESERVED = frozenset(
+    {"agents", "capabilities", "compat", "configure", "connections", "exists", "global", "health"}
+    | {"models", "null", "providers", "routes", "test", "wardgate"}
+)
+_ALIAS = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII | re.IGNORECASE)
+_KEY = re.compile(r"[\x21-\x7e]{1,4096}", re.ASCII)
+_REFERRING = ("$env:", "$file:")
+
+
+def alias(text: str, catalog: Catalog) -> str:
+    """An alias names a config inside (scope, provider), and must not read as anything else."""
+    if not _ALIAS.fullmatch(text):
+        raise Refusal("bad_alias", "1-64 of a-z 0-9 . _ -, a letter or digit first", "alias")
+    low = text.lower()
+    if low in _RESERVED:
+        raise Refusal("bad_alias", f"{low} is a reserved word", "alias")
+    if read_id(low) is not None:
+        raise Refusal("bad_alias", "an alias must not look like an id", "alias")
+    if catalog.canonical(low) is not None:
+        raise Refusal("bad_alias", f"{low} is the name of a provider", "alias")
+    return text
+
+
+def provider(slug: str, catalog: Catalog) -> str:
+    """The catalog's id for `slug`, or custom:<slug>. Refuses what cannot be reached yet."""
+    found = catalog.canonical(slug)
+    if found is None:
+        message = "no provider of the catalog; use its id, or custom:<slug> for a server of yours"
+        raise Refusal("unknown_provider", message, "provider")
+    known = catalog.providers.get(found)
+    if known is not None and known.unsupported is not None:
+        raise Refusal("provider_not_supported", f"{found} {known.unsupported}", "provider")
+    return found
+
+
+def dialect(name: DialectName | None, provider_id: str) -> DialectName | None:
+    """What a custom provider speaks; catalog providers have theirs."""
+    if not is_custom(provider_id):
+        if name is not None:
+            message = "only custom:<slug> takes a dialect; the catalog knows this provider's"
+            raise Refusal("bad_dialect", message, "dialect")
+        return None
+    if name not in DIALECTS:
+        message = f"custom providers need a dialect: {', '.join(DIALECTS)}"
+        raise Refusal("bad_dialect", message, "dialect")
+    return name
+
+
+def auth_type(name: AuthType) -> AuthType:
+    if name not in AUTH_TYPES:
+        later = "comes later" if name in get_args(AuthType) else "is no auth type"
+        message = f"{name[:64]} {later}; use {', '.join(AUTH_TYPES)}"
+        raise Refusal("bad_auth_type", message, "auth_type")
+    return name
+
+
+def settings(values: Mapping[str, str]) -> dict[str, str]:
+    """Non-secret settings, by their published names; references have no place in them."""
+    for name, value in values.items():
+        if name not in SETTINGS:
+            known = ", ".join(sorted(SETTINGS))
+            raise Refusal(
+                "bad_settings", f"no setting {name[:64]!r}; there are {known}", "settings"
+            )
+        if len(value) > 256 or not _KEY.fullmatch(value):
+            message = f"{name} must be 1-256 printable characters without spaces"
+            raise Refusal("bad_settings", message, "settings")
+        if value.startswith(_REFERRING):
+            raise Refusal("bad_settings", f"{name} cannot be a reference", "settings")
+    return dict(values)
+
+
+def key(text: str, actor: Actor) -> tuple[str, bool]:
+    """The provider key as it is sealed, or a reference as it is kept; True for a reference."""
+    if text.startswith(_REFERRING):
+        return _reference(text, actor), True
+    if looks_masked(text):
+        raise Refusal("masked_key", "this is the preview of a key, not a key", "secret")
+    if not _KEY.fullmatch(text):
+        message = "a key is 1-4096 printable ASCII characters without spaces or line breaks"
+        raise Refusal("bad_key", message, "secret")
+    if text.startswith("$$"):
+        return text[1:], False
+    if text.startswith("$"):
+        message = "a key that begins with $ is written $$; references are $env:NAME, $file:/path"
+        raise Refusal("bad_key", message, "secret")
+    return text, False
+
+
+def _reference(text: str, actor: Actor) -> str:
+    if not allows(actor, "references.manage", GLOBAL):
+        raise Refusal("forbidden", "only a superadmin may store a reference", "secret")
+    if not is_reference(text):
+        message = f"a reference is $env:{REFERENCE_PREFIX}… or $file:{REFERENCE_FOLDER}…"
+        raise Refusal("bad_key", message, "secret")
+    return text
+
+
+def count(amount: int | None, field: str) -> int | None:
+    """Requests a limit lets through; None: no limit. 0 is refused, not understood."""
+    return None if amount is None else _whole(amount, field)
+
+
+def period(seconds: int) -> int:
+    """The window of a limit."""
+    return _whole(seconds, "rate_limit_period")
+
+
+def _whole(value: int, field: str) -> int:
+    if type(value) is not int or not 1 <= value <= MOST:
+        message = f"{field} must be a whole number from 1 to {MOST}"
+        raise Refusal("bad_limit", message, field)
+    return value
+
+
+def name(text: str, field: str = "name") -> str:
+    """What people call it: 1-200 characters, no control characters."""
+    if not text.strip() or len(text) > 200 or not text.isprintable():
+        raise Refusal("bad_name", "1-200 characters, none of them control characters", field)
+    return text.strip()
+
+
+def label(text: str | None, *, alone: bool) -> str | None:
+    """`secret_id`: the caller's own label for a key; without a key it says nothing."""
+    if text is None or text == "":
+        return None
+    if alone:
+        message = "send the key itself in secret; secret_id is only a label"
+        raise Refusal("secret_label_alone", message, "secret")
+    if len(text) > 200 or not text.isprintable():
+        raise Refusal("bad_key", "1-200 characters, none of them control", "secret_id")
+    return text

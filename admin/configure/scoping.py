@@ -1,0 +1,77 @@
+"""Scopes: which ids there can be, and making the row (and the gateway) on the first write.
+
+Never called by a read. Called by configs, gateways and keys inside their transactions.
+"""
+
+from __future__ import annotations
+
+import re
+
+from admin.configure.refusals import Refusal
+from gateway.paths import RESERVED_ACCOUNTS
+from gateway.shapes import GLOBAL, Scope, ScopeKind
+from gateway.store import gateways, scopes
+from gateway.store.engine import Connection
+
+# Stands for the scopes that are no gateway where a URL must name one (docs/management.md).
+OURS = "wardgate"
+_GROUP = re.compile(r"group:gr_[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
+_INSTANCE = re.compile(r"instance:[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+_GATEWAY = re.compile(
+    r"gateway:(?P<account>[A-Za-z0-9](?:[A-Za-z0-9_-]{0,62}[A-Za-z0-9])?)"
+    r"/(?P<gateway>(?=.{1,64}\Z)[a-z0-9_]+(?:-[a-z0-9_]+)*)",
+    re.ASCII,
+)
+
+
+def kind_of(scope_id: str) -> ScopeKind:
+    """The kind of a scope by its id. Raises Refusal: bad_scope, reserved."""
+    if scope_id == GLOBAL:
+        return "global"
+    if _GROUP.fullmatch(scope_id):
+        return "group"
+    if _INSTANCE.fullmatch(scope_id):
+        return "instance"
+    parts(scope_id)
+    return "gateway"
+
+
+def parts(scope_id: str) -> tuple[str, str]:
+    """Account and gateway id of a gateway's scope. Raises Refusal: bad_scope, reserved."""
+    found = _GATEWAY.fullmatch(scope_id)
+    if found is None:
+        expected = "global, group:gr_…, gateway:{account}/{gateway} or instance:{id}"
+        raise Refusal("bad_scope", f"no scope can be called that; use {expected}", "scope")
+    account = found["account"]
+    if account == OURS or account.lower() in RESERVED_ACCOUNTS:
+        raise Refusal("reserved", f"{account} is a reserved word, not an account", "scope")
+    return account, found["gateway"]
+
+
+async def ensure(conn: Connection, scope_id: str, now: float) -> None:
+    """Make the scope's row, and its gateway's, when they are missing. Refuses as `kind_of`."""
+    kind = kind_of(scope_id)
+    if await scopes.find(conn, scope_id) is None:
+        await scopes.add(conn, Scope(scope_id, kind, GLOBAL), now)
+    if kind == "gateway" and await gateways.find(conn, scope_id) is None:
+        await gateways.add(conn, fresh_gateway(scope_id, now))
+
+
+def fresh_gateway(scope_id: str, now: float) -> dict[str, object]:
+    """The columns of a gateway nobody has configured yet."""
+    account, gateway = parts(scope_id)
+    return {
+        "scope_id": scope_id,
+        "account": account,
+        "gateway_id": gateway,
+        "rate_limiting_limit": None,
+        "rate_limiting_interval": None,
+        "rate_limiting_technique": "fixed",
+        "cache_ttl": None,
+        "cache_invalidate_on_update": False,
+        "collect_logs": True,
+        "authentication": True,
+        "extra": {},
+        "created_at": now,
+        "updated_at": now,
+    }

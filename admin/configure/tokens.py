@@ -1,0 +1,155 @@
+"""Admin tokens: made once, shown once, read back to an Actor; the first one at first start.
+
+A digest that matches nothing is compared all the same, so that time tells nothing.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from admin.configure import audit, rules, scoping
+from admin.configure.desk import Desk
+from admin.configure.refusals import Refusal
+from admin.permit import LOCAL, SUPERADMIN, Actor, Grant, flaw, may_grant
+from gateway import credential
+from gateway.errors import StartRefused
+from gateway.shapes import GLOBAL
+from gateway.store import tokens as store
+from gateway.store.engine import Connection
+
+# The id of a first token that an operator chose himself and that is none of our making.
+BOOTSTRAP = "bootstrap"
+_SHORTEST = 16
+_DUMMY = bytes(32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenView:
+    """An admin token as it may be shown."""
+
+    id: str
+    name: str
+    grants: tuple[Grant, ...]
+    preview: str  # wga_<id>_***
+    created_at: float  # Unix seconds
+    revoked_at: float | None
+
+
+async def create(
+    desk: Desk, actor: Actor, name: str, grants: tuple[Grant, ...]
+) -> tuple[TokenView, str]:
+    """Mint a token; its text is returned this once.
+
+    Raises Refusal: bad_name, bad_permission, bad_scope, forbidden (more than `actor` holds).
+    """
+    _check(actor, name, grants)
+    minted = credential.mint("wga")
+    async with desk.store.write(None) as conn:
+        await _add(conn, desk, actor, minted, name.strip(), grants)
+        return _shown(await _found(conn, minted.public_id)), minted.text
+
+
+async def page(desk: Desk, offset: int, limit: int) -> tuple[list[TokenView], int]:
+    """Tokens that are not revoked, oldest first."""
+    async with desk.store.read() as conn:
+        rows, total = await store.page(conn, offset, limit)
+    return [_shown(row) for row in rows], total
+
+
+async def revoke(desk: Desk, actor: Actor, token_id: str) -> TokenView:
+    """Revoke for good. Raises Refusal not_found."""
+    async with desk.store.write(None) as conn:
+        view = _shown(await _found(conn, token_id))
+        await store.revoke(conn, token_id, desk.clock())
+        await audit.record(conn, desk, actor, "token.revoke", token_id, {"name": view.name})
+        return view
+
+
+async def authenticate(desk: Desk, text: str) -> Actor | None:
+    """Who holds this token; None: nobody. Takes the same time for a known id and an unknown one."""
+    presented = credential.read(text)
+    ours = presented is not None and presented.prefix == "wga"
+    token_id = presented.public_id if presented is not None and ours else BOOTSTRAP
+    async with desk.store.read() as conn:
+        row = await store.find(conn, token_id)
+    digest = credential.digest(desk.hash_key.expose(), text)
+    matches = hmac.compare_digest(digest, row.digest if row is not None else _DUMMY)
+    if row is None or row.revoked_at is not None or not matches:
+        return None
+    return Actor(row.id, row.name, tuple(Grant(*pair) for pair in row.grants))
+
+
+async def ensure_bootstrap(desk: Desk) -> str | None:
+    """Make the first superadmin token when there never was one; the text if it was minted here.
+
+    With WARDGATE_BOOTSTRAP_ADMIN_TOKEN that one is stored, and None returned. Raises StartRefused
+    when it is too short to be a secret.
+    """
+    async with desk.store.read() as conn:
+        if await store.any_ever(conn):
+            return None
+    given = desk.settings.bootstrap_admin_token
+    first = _given(given.expose().decode()) if given is not None else credential.mint("wga")
+    async with desk.store.write(None) as conn:
+        if await store.any_ever(conn):  # another process was first
+            return None
+        grants = (Grant(SUPERADMIN, GLOBAL),)
+        await _add(conn, desk, LOCAL, first, BOOTSTRAP, grants)
+    return first.text if given is None else None
+
+
+def _given(text: str) -> credential.Minted:
+    if len(text) < _SHORTEST:
+        message = f"WARDGATE_BOOTSTRAP_ADMIN_TOKEN is shorter than {_SHORTEST} characters"
+        raise StartRefused(f"{message}; make one with `openssl rand -base64 32`")
+    presented = credential.read(text)
+    if credential.looks_ours(text) and (presented is None or presented.prefix != "wga"):
+        raise StartRefused("WARDGATE_BOOTSTRAP_ADMIN_TOKEN is a mistyped or a client's key")
+    return credential.Minted(presented.public_id if presented else BOOTSTRAP, text)
+
+
+async def _add(
+    conn: Connection,
+    desk: Desk,
+    actor: Actor,
+    minted: credential.Minted,
+    name: str,
+    grants: tuple[Grant, ...],
+) -> None:
+    digest = credential.digest(desk.hash_key.expose(), minted.text)
+    pairs = [(grant.permission, grant.scope) for grant in grants]
+    await store.add(conn, minted.public_id, name, digest, pairs, desk.clock())
+    change = {"name": name, "grants": pairs}
+    await audit.record(conn, desk, actor, "token.create", minted.public_id, change)
+
+
+async def _found(conn: Connection, token_id: str) -> store.TokenRow:
+    row = await store.find(conn, token_id)
+    if row is None or row.revoked_at is not None:
+        raise Refusal("not_found", "no such token")
+    return row
+
+
+def _check(actor: Actor, name: str, grants: tuple[Grant, ...]) -> None:
+    rules.name(name)
+    for grant in grants:
+        scoping.kind_of(grant.scope)
+        problem = flaw(grant)
+        if problem is not None:
+            raise Refusal("bad_permission", problem, "grants")
+        if not may_grant(actor, grant):
+            message = f"{grant.permission} exceeds what this token holds itself"
+            raise Refusal("forbidden", message, "grants")
+
+
+def _shown(row: store.TokenRow) -> TokenView:
+    ours = row.id != BOOTSTRAP
+    return TokenView(
+        id=row.id,
+        name=row.name,
+        grants=tuple(Grant(*pair) for pair in row.grants),
+        preview=f"wga_{row.id}_***" if ours else "***",
+        created_at=row.created_at,
+        revoked_at=row.revoked_at,
+    )

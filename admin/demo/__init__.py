@@ -1,0 +1,1 @@
+"""A scripted provider on a real socket: demo answers, rehearsed faults, the tests' upstream."""

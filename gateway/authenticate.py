@@ -1,0 +1,79 @@
+"""Step: the client key in the request -> the Client it stands for.
+
+A key may stand in five headers or in `?key=`; ours are recognised by their form, anything else is a
+placeholder SDKs insist on. Never touches a store. Called by receive.py.
+"""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import unquote_to_bytes
+
+from gateway import credential
+from gateway.credential import Presented
+from gateway.errors import Forbidden, Malformed, Unauthorized
+from gateway.shapes import Agent, Client, Headers
+from gateway.snapshot import Snapshot
+
+CREDENTIAL_HEADERS = frozenset(
+    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cf-aig-authorization"}
+)
+_DUMMY = bytes(32)
+_HOW = "send a Wardgate key (wg_…) as Authorization: Bearer, x-api-key, api-key or x-goog-api-key"
+
+
+def authenticate(snapshot: Snapshot, headers: Headers, query: bytes, now: float) -> Client:
+    """Raise Unauthorized (no key, unknown, expired), Malformed (two keys), Forbidden (agent)."""
+    presented = _presented(headers, query)
+    if presented is None:
+        raise Unauthorized(f"no Wardgate key in the request: {_HOW}", code="missing_api_key")
+    client = _known(snapshot, presented)
+    if client.expires_at is not None and client.expires_at <= now:
+        raise Unauthorized("the Wardgate key has expired", code="expired_api_key")
+    if client.agent is not None and not _enabled(snapshot.agents.get(client.agent)):
+        raise Forbidden("the agent that owns this key is disabled", code="agent_disabled")
+    return client
+
+
+def _presented(headers: Headers, query: bytes) -> str | None:
+    found: str | None = None
+    for name, value in headers:
+        if name in CREDENTIAL_HEADERS:
+            found = _merge(found, _token(value))
+    if b"key=" in query:
+        for part in query.split(b"&"):
+            if part.startswith(b"key="):
+                found = _merge(found, unquote_to_bytes(part[4:]).decode("latin-1"))
+    return found
+
+
+def _merge(found: str | None, text: str) -> str | None:
+    if not credential.looks_ours(text):
+        return found
+    if found is not None and found != text:
+        raise Malformed(
+            "two different Wardgate keys in one request", code="conflicting_credentials"
+        )
+    return text
+
+
+def _token(value: bytes) -> str:
+    text = value.decode("latin-1").strip()
+    return text[7:].lstrip() if text[:7].lower() == "bearer " else text
+
+
+def _known(snapshot: Snapshot, text: str) -> Client:
+    presented: Presented | None = credential.read(text)
+    client = None
+    if presented is not None and presented.prefix == "wg":
+        client = snapshot.clients.get(presented.public_id)
+    digest = credential.digest(snapshot.hash_key.expose(), text)
+    # Compared on a miss too, so that time does not tell a known id from an unknown one.
+    matches = hmac.compare_digest(digest, client.digest if client else _DUMMY)
+    if client is None or not matches:
+        raise Unauthorized("the Wardgate key is unknown or revoked")
+    return client
+
+
+def _enabled(agent: Agent | None) -> bool:
+    return agent is not None and agent.enabled

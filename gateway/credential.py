@@ -1,0 +1,85 @@
+"""Wardgate's own keys: minting, reading and hashing `wg_<id>_<secret>` and `wga_<id>_<secret>`.
+
+Only the keyed hash of a key is ever stored; nothing here stores, logs or compares anything.
+Called by the desk (mint), by authenticate and by the admin app (read, digest).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+from dataclasses import dataclass
+from typing import Literal, cast
+
+Prefix = Literal["wg", "wga"]
+ALPHABET = string.digits + string.ascii_letters
+ID_LENGTH = 12
+SECRET_LENGTH = 43  # 43 characters of 62 carry 256 bits
+_SHAPE = re.compile(r"(wga?)_([0-9A-Za-z]{12})_[0-9A-Za-z]{43}([0-9a-f]{8})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Minted:
+    """A new key. `text` is shown once and kept nowhere."""
+
+    public_id: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Minted({self.public_id!r}, ***)"
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A key somebody sent, whose form and checksum are right; nothing more is known yet."""
+
+    prefix: Prefix
+    public_id: str
+    text: str
+
+    def __repr__(self) -> str:
+        return f"Presented({self.prefix!r}, {self.public_id!r}, ***)"
+
+
+def mint(prefix: Prefix) -> Minted:
+    """A new key of 256 random bits with a public id and a checksum against typing errors."""
+    public_id = _draw(ID_LENGTH)
+    body = f"{prefix}_{public_id}_{_spell(secrets.randbits(256))}"
+    return Minted(public_id, body + _checksum(body))
+
+
+def read(text: str) -> Presented | None:
+    """The parts of a key, or None when it is not ours or its checksum is wrong."""
+    found = _SHAPE.fullmatch(text)
+    if found is None or _checksum(text[:-8]) != found[3]:
+        return None
+    return Presented(cast(Prefix, found[1]), found[2], text)
+
+
+def looks_ours(text: str) -> bool:
+    """True for anything that begins like a key of ours, mistyped ones included."""
+    return text.startswith(("wg_", "wga_"))
+
+
+def digest(hash_key: bytes, text: str) -> bytes:
+    """HMAC-SHA256 of the whole key: 32 bytes, what the store keeps in place of the key."""
+    return hmac.digest(hash_key, text.encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _draw(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def _spell(number: int) -> str:
+    digits = []
+    for _ in range(SECRET_LENGTH):
+        number, rest = divmod(number, len(ALPHABET))
+        digits.append(ALPHABET[rest])
+    return "".join(digits)
+
+
+def _checksum(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"

@@ -1,0 +1,1 @@
+"""One small pure file a wire family: where a request goes, how it is signed, how errors look."""

@@ -1,0 +1,162 @@
+"""Shapes of OpenAI's API that its own and Azure's endpoints share: errors, streams, usage, lists.
+
+Pure. `Usage.input` counts all input tokens, cached ones included, as OpenAI does; `cache_read` is
+the part of it that was cached; `output` includes reasoning. Used by the openai and azure dialects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from gateway.dialects.dialect import ModelEntry
+from gateway.errors import GatewayError
+from gateway.shapes import Rendered, Usage
+from gateway.sse import Event
+
+HEARTBEAT: Final[bytes | None] = b": keep-alive\n\n"
+_TYPES: Final = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_exceeded"}
+_JSON: Final = (b"content-type", b"application/json")
+
+_RESPONSE_ENDS: Final = frozenset(
+    {
+        b"response.completed",
+        b"response.failed",
+        b"response.incomplete",
+        b"response.cancelled",
+        b"error",
+    }
+)
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class _Chunk(msgspec.Struct):
+    error: Any = None
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Inner(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Reported(msgspec.Struct):
+    """Chat and embeddings: `usage`; Responses events: in `response`; Groq: in `x_groq`."""
+
+    usage: dict[str, Any] | None = None
+    response: _Inner | None = None
+    x_groq: _Inner | None = None
+
+
+_chunk: Final = msgspec.json.Decoder(_Chunk)
+_typed: Final = msgspec.json.Decoder(_Typed)
+_reported: Final = msgspec.json.Decoder(_Reported)
+
+
+def render(error: GatewayError, request_id: str) -> Rendered:
+    return Rendered(error.status, [_JSON], _encoded(error))
+
+
+def error_event(error: GatewayError, request_id: str) -> bytes:
+    return b"data: " + _encoded(error) + b"\n\n"
+
+
+def _encoded(error: GatewayError) -> bytes:
+    kind = "server_error" if error.status >= 500 else "invalid_request_error"
+    facts = {
+        "message": error.message,
+        "type": _TYPES.get(error.status, kind),
+        "param": error.param,
+        "code": error.code,
+    }
+    return msgspec.json.encode({"error": facts})
+
+
+def ends(rule: str, event: Event) -> bool:
+    """Chat: `[DONE]` or an error chunk. Responses: completed, failed, incomplete or cancelled."""
+    if rule == "responses":
+        return event.event in _RESPONSE_ENDS or (not event.event and _typed_end(event.data))
+    if event.data == b"[DONE]":
+        return True
+    return (b'"error"' in event.data or event.event == b"error") and _is_error(event)
+
+
+def _typed_end(data: bytes) -> bool:
+    if b'"response.' not in data and b'"error"' not in data:
+        return False
+    try:
+        return _typed.decode(data).type.encode() in _RESPONSE_ENDS
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+
+
+def _is_error(event: Event) -> bool:
+    try:
+        return event.event == b"error" or bool(_chunk.decode(event.data).error)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return False
+
+
+def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
+    """The newest report wins: where a provider sends several, each counts from the beginning."""
+    if b'"usage"' not in payload or _USAGE.search(payload) is None:
+        return so_far
+    try:
+        found = _reported.decode(payload)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return so_far
+    inner = found.response or found.x_groq
+    counts = found.usage or (inner.usage if inner else None)
+    return _counted(counts) or so_far if counts else so_far
+
+
+def _counted(counts: Mapping[str, Any]) -> Usage | None:
+    prompt = _details(counts, "prompt_tokens_details", "input_tokens_details")
+    completion = _details(counts, "completion_tokens_details", "output_tokens_details")
+    read = count(prompt, "cached_tokens")
+    found = Usage(
+        input=count(counts, "prompt_tokens", "input_tokens"),
+        output=count(counts, "completion_tokens", "output_tokens"),
+        cache_read=read if read is not None else count(counts, "prompt_cache_hit_tokens"),
+        cache_write=count(prompt, "cache_write_tokens"),
+        reasoning=count(completion, "reasoning_tokens"),
+    )
+    return None if found == Usage() else found
+
+
+def _details(counts: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        if isinstance(found := counts.get(name), dict):
+            return found
+    return {}
+
+
+def count(counts: Mapping[str, Any], *names: str) -> int | None:
+    """The first of `names` that is a whole number, not negative."""
+    for name in names:
+        value = counts.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
+
+
+def list_models(entries: Sequence[ModelEntry]) -> bytes:
+    return msgspec.json.encode({"object": "list", "data": [_listed(e) for e in entries]})
+
+
+def one_model(entry: ModelEntry) -> bytes:
+    return msgspec.json.encode(_listed(entry))
+
+
+def _listed(entry: ModelEntry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "object": "model",
+        "created": entry.created,
+        "owned_by": entry.owner,
+    }

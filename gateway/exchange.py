@@ -1,0 +1,52 @@
+"""What is known of one request so far: filled in by the steps, read once by record.py.
+
+One object a request; nothing here decides anything. Times are `perf_counter`'s: uvloop's clock
+ticks in whole milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.paths import Match, caller
+from gateway.shapes import Candidate, Client, DialectName, Headers, Usage
+
+Outcome = Literal["ok", "refused", "upstream_error", "incomplete", "client_gone", "failed"]
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through the corridor."""
+
+    id: str
+    method: str
+    raw_path: bytes
+    headers: Headers
+    started: float
+    match: Match | None = None
+    client: Client | None = None
+    candidate: Candidate | None = None
+    model: str | None = None  # as the client named it
+    stream: bool = False
+    hide_usage: bool = False  # we asked for the usage chunk, the client did not
+    upstream_id: bytes | None = None
+    sent: float | None = None  # the upstream request began
+    answered: float | None = None  # the upstream's head was there
+    first_byte: float | None = None
+    status: int = 0
+    answering: bool = False  # a response has begun; nothing else may be sent
+    outcome: Outcome = "failed"
+    code: str | None = None  # our error code, or the kind of upstream failure
+    policy: str | None = None  # which of our limits refused it
+    usage: Usage | None = None
+    partial: bool = False  # the answer ended early, so usage is what was seen until then
+
+    @property
+    def caller(self) -> DialectName:
+        """Whose words the client understands; any path has an answer."""
+        return caller(self.raw_path, self.headers)
+
+    @property
+    def template(self) -> str:
+        return self.match.endpoint.template if self.match else "unknown"

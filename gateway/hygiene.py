@@ -1,0 +1,99 @@
+"""Which headers may cross the house, each way: the rules of "no credential, no cookie, no hop".
+
+Pure. Used by inject.py towards the upstream and by stream.py towards the client.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from gateway.shapes import Headers
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
+)
+# Where a request came from, and how it was framed, is between us and the client.
+_NOT_UPSTREAM = frozenset(
+    {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via"}
+)
+_NOT_UPSTREAM_PREFIXES = (
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"true-client-ip",
+    b"cf-",
+    b"wardgate-",
+    b"sec-",
+)
+# alt-svc would send the client past us to the provider itself.
+_NOT_BACK = frozenset({b"alt-svc", b"clear-site-data", b"server-timing-allow-origin"})
+# Whatever a header is called: if its name says credential, it does not cross.
+_CREDENTIAL = re.compile(
+    rb"auth|cookie|api[-_]?key|secret|credential|passw|(?:^|[-_])(?:token|jwt)$"
+)
+_OUR_KEY = re.compile(rb"wga?_[0-9A-Za-z]{6,}_[0-9A-Za-z]{16,}")
+_BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9a-z]")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def towards_upstream(headers: Headers, replaced: set[bytes]) -> Headers:
+    """The client's headers that may go on, in their order, without those named in `replaced`."""
+    listed = _listed_as_hop(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if _may_go_upstream(name)
+        and name not in replaced
+        and name not in listed
+        and not (b"wg" in value and _OUR_KEY.search(value))
+    ]
+
+
+def towards_client(headers: Headers) -> Headers:
+    """The upstream's headers that may come back, in their order."""
+    listed = _listed_as_hop(headers)
+    return [
+        (name, value)
+        for name, value in headers
+        if _may_come_back(name) and name not in listed and not _BAD_VALUE.search(value)
+    ]
+
+
+@lru_cache(maxsize=2048)
+def _may_go_upstream(name: bytes) -> bool:
+    return not (
+        name in _HOP_BY_HOP
+        or name in _NOT_UPSTREAM
+        or name.startswith(_NOT_UPSTREAM_PREFIXES)
+        or _CREDENTIAL.search(name)
+        or _BAD_NAME.search(name)
+    )
+
+
+@lru_cache(maxsize=2048)
+def _may_come_back(name: bytes) -> bool:
+    return not (
+        name in _HOP_BY_HOP
+        or name in _NOT_BACK
+        or name.startswith(b"wardgate-")
+        or _CREDENTIAL.search(name)
+        or _BAD_NAME.search(name)
+    )
+
+
+def _listed_as_hop(headers: Headers) -> frozenset[bytes]:
+    listed = [value for name, value in headers if name == b"connection"]
+    if not listed or listed == [b"keep-alive"]:
+        return frozenset()
+    return frozenset(part.strip().lower() for value in listed for part in value.split(b","))

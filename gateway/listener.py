@@ -1,0 +1,124 @@
+"""The server side of HTTP/1.1: uvicorn's httptools protocol, stricter at its edges.
+
+A head must arrive in time and in size; a target must be a path; a request that cannot be parsed is
+answered in the dialect its path speaks. Used by worker.py and the tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from gateway import edge
+from gateway.dialects.table import DIALECTS
+from gateway.errors import GatewayError, HeadTooLarge, Malformed, SlowClient
+from gateway.paths import caller
+from gateway.settings import Settings
+
+_MOST_HEAD = 64 * 1024
+# Said of answers that are left unfinished on purpose, and of clients' nonsense: not news.
+_NOT_NEWS = ("ASGI callable returned without completing", "Invalid HTTP request", "Unsupported up")
+
+
+class Listener(HttpToolsProtocol):
+    """One client connection; `header_timeout` seconds for a request's head to arrive."""
+
+    def __init__(self, *args: Any, header_timeout: float = 10.0, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._header_timeout = header_timeout
+        self._in_head = True
+        self._head_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
+        self.url = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD:
+                self._turn_away(HeadTooLarge("the request's head is larger than 64 KiB"))
+            elif self._head_timer is None:
+                self._arm()
+        elif self._head_timer is not None:
+            self._disarm()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head, self._head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if not self.url.startswith(b"/"):
+            cast(dict[str, Any], self.scope)["extensions"] = {edge.ABSOLUTE_FORM: {}}
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._turn_away(Malformed("the request is not valid HTTP/1.1"))
+
+    def _arm(self) -> None:
+        self._head_timer = self.loop.call_later(self._header_timeout, self._too_slow)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        self._turn_away(SlowClient("the request's head did not arrive in time"))
+
+    def _turn_away(self, error: GatewayError) -> None:
+        # In the middle of another answer on this connection nothing may be written.
+        running = cast(Any, self.cycle)  # None before the first request
+        busy = running is not None and not running.response_complete
+        if not busy and not self.transport.is_closing():
+            path = self.url.partition(b"?")[0]
+            self.transport.write(_written(error, DIALECTS[caller(path, self.headers or [])]))
+        self.transport.close()
+
+
+def server_config(app: Any, settings: Settings) -> uvicorn.Config:
+    """uvicorn as the data plane wants it: httptools, no access log, no headers of its own."""
+    logging.getLogger("uvicorn.error").addFilter(_news)
+    return uvicorn.Config(
+        app,
+        http=cast(Any, partial(Listener, header_timeout=settings.header_timeout)),
+        loop="none",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=4096,
+        timeout_keep_alive=cast(int, settings.keep_alive_timeout),
+        timeout_graceful_shutdown=cast(int, settings.drain_timeout),
+    )
+
+
+def _news(entry: logging.LogRecord) -> bool:
+    return not entry.getMessage().startswith(_NOT_NEWS)
+
+
+def _written(error: GatewayError, dialect: Any) -> bytes:
+    rendered = dialect.render(error, "")
+    lines = [STATUS_LINE[rendered.status]]
+    for name, value in [*rendered.headers, (b"connection", b"close")]:
+        lines.append(b"%s: %s\r\n" % (name, value))
+    lines.append(b"content-length: %d\r\n\r\n" % len(rendered.body))
+    return b"".join([*lines, rendered.body])

@@ -1,0 +1,138 @@
+"""Every Prometheus instrument, and how they are shown; nothing else.
+
+Labels come from stored configuration and closed lists only: never a key's id, never a client's
+string. With several workers the numbers meet in files of a directory (prometheus_client's
+multiprocess mode). Fed by record.py, shown by the admin app.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import generate_latest as _latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# Buckets of the OpenTelemetry GenAI conventions.
+_DURATIONS = (
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+)
+_FIRST_CHUNK = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
+)  # fmt: skip
+_TOKENS = (
+    1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
+)  # fmt: skip
+_OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+
+_GENAI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+operation_duration = Histogram(
+    "gen_ai_client_operation_duration_seconds",
+    "From the request's arrival to the end of its answer.",
+    (*_GENAI, "error_type"),
+    buckets=_DURATIONS,
+)
+first_chunk = Histogram(
+    "gen_ai_client_operation_time_to_first_chunk_seconds",
+    "From the request's arrival to the first byte of its answer.",
+    _GENAI,
+    buckets=_FIRST_CHUNK,
+)
+token_usage = Histogram(
+    "gen_ai_client_token_usage",
+    "Tokens a request used, as the provider counted them.",
+    (*_GENAI, "gen_ai_token_type"),
+    buckets=_TOKENS,
+)
+requests = Counter(
+    "wardgate_requests_total",
+    "Requests, by what became of them.",
+    ("route", "provider", "alias", "scope", "status_class", "outcome"),
+)
+overhead = Histogram(
+    "wardgate_overhead_seconds",
+    "Time spent in the gateway before the upstream request was sent.",
+    buckets=_OVERHEAD,
+)
+inflight = Gauge("wardgate_inflight", "Requests being served now.", multiprocess_mode="livesum")
+rate_limited = Counter(
+    "wardgate_rate_limited_total", "Requests refused by a limit of ours.", ("policy",)
+)
+upstream_errors = Counter(
+    "wardgate_upstream_errors_total",
+    "Upstream failures and error answers.",
+    ("provider", "error_type"),
+)
+stream_incomplete = Counter(
+    "wardgate_stream_incomplete_total",
+    "Streams the provider cut before their end.",
+    ("provider",),
+)
+snapshot_age = Gauge(
+    "wardgate_snapshot_age_seconds",
+    "Age of the routing table the oldest worker serves from, since it was compiled.",
+    multiprocess_mode="livemax",
+)
+snapshot_revision = Gauge(
+    "wardgate_snapshot_revision",
+    "Revision of the routing table; the lowest of all workers.",
+    multiprocess_mode="livemin",
+)
+catalog_age = Gauge(
+    "wardgate_catalog_age_seconds",
+    "Age of the model catalog.",
+    multiprocess_mode="livemax",
+)
+build_info = Gauge(
+    "wardgate_build_info", "1; the version is a label.", ("version",), multiprocess_mode="livemax"
+)
+
+
+@lru_cache(maxsize=8192)
+def requests_child(
+    route: str, provider: str, alias: str, scope: str, status_class: str, outcome: str
+) -> Counter:
+    """The counter for one set of labels; looked up once, then kept."""
+    return requests.labels(route, provider, alias, scope, status_class, outcome)
+
+
+@lru_cache(maxsize=8192)
+def duration_child(operation: str, provider: str, model: str, error_type: str) -> Histogram:
+    return operation_duration.labels(operation, provider, model, error_type)
+
+
+@lru_cache(maxsize=8192)
+def first_chunk_child(operation: str, provider: str, model: str) -> Histogram:
+    return first_chunk.labels(operation, provider, model)
+
+
+@lru_cache(maxsize=8192)
+def tokens_child(operation: str, provider: str, model: str, token_type: str) -> Histogram:
+    return token_usage.labels(operation, provider, model, token_type)
+
+
+def exposition(directory: str | None = None) -> bytes:
+    """Prometheus text: of all processes that share `directory`, else of this process alone."""
+    directory = directory or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if directory is None:
+        return _latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # untyped there
+    return _latest(registry)

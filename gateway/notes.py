@@ -1,0 +1,33 @@
+"""Our own response headers: request ids, the config that served, where the time went.
+
+Pure. Read from the exchange by receive.py just before an answer begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.exchange import Exchange
+from gateway.shapes import Headers
+
+
+def notes_of(
+    exchange: Exchange, answered: Sequence[tuple[bytes, bytes]] = (), now: float | None = None
+) -> Headers:
+    """Ours for this exchange; `x-request-id` only where the upstream's headers carry none.
+
+    `now` (`perf_counter`'s) adds `server-timing`, whose durations are milliseconds.
+    """
+    ours = exchange.id.encode()
+    notes = [(b"wardgate-request-id", ours)]
+    if not any(name == b"x-request-id" for name, _ in answered):
+        notes.append((b"x-request-id", ours))
+    if exchange.candidate is not None:
+        config = exchange.candidate.config
+        notes.append((b"wardgate-provider", config.provider.encode()))
+        notes.append((b"wardgate-config", config.alias.encode()))
+    if exchange.sent is not None and now is not None:
+        upstream, total = now - exchange.sent, now - exchange.started
+        timing = b"upstream;dur=%.1f, gateway;dur=%.1f"
+        notes.append((b"server-timing", timing % (upstream * 1e3, (total - upstream) * 1e3)))
+    return notes

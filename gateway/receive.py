@@ -1,0 +1,203 @@
+"""THE CORRIDOR: reads a request once and calls the steps, top to bottom.
+
+The only file that knows their order. Refusals are answered and recorded too. Called by app.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import perf_counter
+from urllib.parse import quote
+
+from gateway import edge, paths
+from gateway.asgi import AsgiScope, Receive, Send
+from gateway.authenticate import authenticate
+from gateway.body import Body, outgoing, read_body
+from gateway.catalog import Catalog
+from gateway.enumerate import enumerate_models
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange
+from gateway.forward import forward
+from gateway.inject import inject
+from gateway.limit import Limiter, limit_of_gateway
+from gateway.notes import notes_of
+from gateway.paths import Match
+from gateway.presence import Presence
+from gateway.providers import NO_STREAM_OPTIONS
+from gateway.record import RequestLog, record
+from gateway.refuse import refuse
+from gateway.resolve import Ask, resolve
+from gateway.settings import Settings
+from gateway.shapes import Candidate, Client
+from gateway.snapshot import Snapshot
+from gateway.stream import stream
+from gateway.trace import PATH as PATH_OF_TRACE
+from gateway.trace import trace
+from gateway.upstream import Engine
+from gateway.vault import KeyRing
+
+_NARROWING = (b"wardgate-config", b"cf-aig-byok-alias")
+
+
+@dataclass(slots=True)
+class Furniture:
+    """What the steps stand on. `snapshot` is replaced as a whole when configuration changes."""
+
+    settings: Settings
+    ring: KeyRing
+    catalog: Catalog
+    snapshot: Snapshot
+    limiter: Limiter
+    engine: Engine
+    log: RequestLog
+    clock: Callable[[], float]
+    used: dict[str, float]  # client key id -> when it was last used, Unix seconds
+
+
+async def receive(
+    house: Furniture, exchange: Exchange, scope: AsgiScope, take: Receive, send: Send
+) -> None:
+    """Serve one request; raises nothing but what is not ours to handle."""
+    presence = Presence(take, house.settings.body_timeout)
+    try:
+        await _walk(house, exchange, presence, scope, send)
+    except GatewayError as error:
+        await refuse(error, exchange, send, notes_of(exchange))
+    except asyncio.CancelledError:
+        left = presence.reason()
+        if left is None:
+            raise
+        await refuse(left, exchange, send, notes_of(exchange))
+    finally:
+        presence.close()
+        record(exchange, house.catalog, house.log, perf_counter())
+
+
+async def _walk(
+    house: Furniture, exchange: Exchange, presence: Presence, scope: AsgiScope, send: Send
+) -> None:
+    snapshot, query, now = house.snapshot, scope["query_string"], house.clock()
+    edge.check(scope)
+    if exchange.raw_path == PATH_OF_TRACE:
+        await _explain(house, exchange, presence, query, send, now)
+        return
+    match = exchange.match = paths.match(exchange.method, exchange.raw_path)
+    if match.endpoint.name == "probe":
+        await _answer_probe(exchange, send)
+        return
+    client = exchange.client = authenticate(snapshot, exchange.headers, query, now)
+    house.used[client.id] = now
+    if match.endpoint.local:
+        await enumerate_models(
+            snapshot, house.catalog, client, exchange, send, now=now, notes=notes_of(exchange)
+        )
+        return
+    body = await read_body(presence, match, exchange.headers, house.settings.max_body_bytes)
+    candidate = exchange.candidate = resolve(
+        snapshot, house.catalog, _ask(exchange, client, match, body, now)
+    )
+    await house.limiter.admit(client, limit_of_gateway(snapshot, match, client), candidate.config)
+    await _exchange(house, exchange, presence, candidate, match, body, query, send)
+
+
+async def _exchange(
+    house: Furniture,
+    exchange: Exchange,
+    presence: Presence,
+    candidate: Candidate,
+    match: Match,
+    body: Body,
+    query: bytes,
+    send: Send,
+) -> None:
+    if body.absent or presence.complete:
+        presence.watch()
+    exchange.hide_usage = _asks_usage(house.settings, match, body, candidate.config.provider)
+    # A model in the path is renamed there; what the body says of it is the client's own business.
+    model = candidate.model if match.model is None else None
+    content, length = outgoing(body, presence, model, ask_usage=exchange.hide_usage)
+    outbound = inject(
+        candidate,
+        _with_model(match, candidate.model),
+        exchange.method,
+        exchange.headers,
+        query,
+        content,
+        length,
+        house.ring,
+    )
+    exchange.sent = perf_counter()
+    answer = await forward(house.engine, outbound)
+    try:
+        now = exchange.answered = perf_counter()
+        await stream(
+            answer,
+            exchange,
+            send,
+            notes=notes_of(exchange, answer.headers, now),
+            heartbeat=house.settings.heartbeat,
+        )
+    finally:
+        answer.abort()
+
+
+async def _explain(
+    house: Furniture, exchange: Exchange, presence: Presence, query: bytes, send: Send, now: float
+) -> None:
+    snapshot = house.snapshot
+    client = exchange.client = authenticate(snapshot, exchange.headers, query, now)
+    await trace(
+        snapshot,
+        house.catalog,
+        house.limiter,
+        client,
+        exchange,
+        send,
+        body=await presence.read(house.settings.max_body_bytes),
+        query=query,
+        narrow=_narrowing(exchange),
+        now=now,
+        notes=notes_of(exchange),
+    )
+
+
+def _ask(exchange: Exchange, client: Client, match: Match, body: Body, now: float) -> Ask:
+    exchange.model = match.model if match.model is not None else body.model
+    exchange.stream = body.stream
+    return Ask(client, match, exchange.model, _narrowing(exchange), now)
+
+
+def _narrowing(exchange: Exchange) -> str | None:
+    for name, value in exchange.headers:
+        if name in _NARROWING:
+            return value.decode("latin-1").strip()
+    return None
+
+
+def _with_model(match: Match, model: str | None) -> Match:
+    """The match with the model in its path renamed, where the name lost its prefix."""
+    if match.model_span is None or model is None or model == match.model:
+        return match
+    start, end = match.model_span
+    name = quote(model, safe="/:@").encode()
+    return replace(match, rest=match.rest[:start] + name + match.rest[end:], model=model)
+
+
+def _asks_usage(settings: Settings, match: Match, body: Body, provider: str) -> bool:
+    return (
+        settings.count_usage
+        and body.stream
+        and match.endpoint.terminal == "chat"
+        and not body.usage_asked
+        and provider not in NO_STREAM_OPTIONS
+    )
+
+
+async def _answer_probe(exchange: Exchange, send: Send) -> None:
+    """Some clients ask the bare address whether anybody is there. Anybody may ask."""
+    exchange.answering, exchange.status, exchange.outcome = True, 200, "ok"
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"8"), *notes_of(exchange)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"wardgate", "more_body": False})

@@ -1,0 +1,127 @@
+"""Step: what became of a request, exactly once, for refusals too: metrics and one log line.
+
+Never a body, never a key, never a client's own string as a label. Called by receive.py, last.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Protocol
+
+from gateway import metrics
+from gateway.catalog import Catalog
+from gateway.exchange import Exchange
+from gateway.masking import mask
+
+# Statuses providers are known to answer errors with; anything else shares one label.
+_KNOWN_ERRORS = frozenset(
+    {400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 500, 502, 503, 504, 529}
+)
+
+
+class RequestLog(Protocol):
+    """What a request's line is written to."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...
+
+    def error(self, event: str, **fields: Any) -> Any: ...
+
+
+def record(exchange: Exchange, catalog: Catalog, log: RequestLog, now: float) -> None:
+    """Count `exchange`, which ended at `now` (`perf_counter`'s), and log it."""
+    config = exchange.candidate.config if exchange.candidate else None
+    provider, alias = (config.provider, config.alias) if config else ("", "")
+    status_class = f"{exchange.status // 100}xx" if exchange.status else "none"
+    metrics.requests_child(
+        exchange.template,
+        provider,
+        alias,
+        config.scope if config else "",
+        status_class,
+        exchange.outcome,
+    ).inc()
+    _count_failure(exchange, provider)
+    if exchange.candidate is not None and exchange.sent is not None:
+        _observe(exchange, catalog, now)
+    log.info("request", **_line(exchange, now))
+
+
+def _count_failure(exchange: Exchange, provider: str) -> None:
+    code = exchange.code
+    if code == "rate_limit_exceeded":
+        metrics.rate_limited.labels(exchange.policy or "client").inc()
+    elif exchange.outcome == "incomplete":
+        metrics.stream_incomplete.labels(provider).inc()
+        metrics.upstream_errors.labels(provider, code or "upstream_incomplete").inc()
+    elif exchange.outcome == "upstream_error" and provider:
+        metrics.upstream_errors.labels(provider, _error_type(exchange)).inc()
+
+
+def _observe(exchange: Exchange, catalog: Catalog, now: float) -> None:
+    assert exchange.candidate is not None
+    assert exchange.match is not None
+    assert exchange.sent is not None
+    config, operation = exchange.candidate.config, exchange.match.endpoint.operation
+    model = _model_label(exchange, catalog)
+    metrics.overhead.observe(exchange.sent - exchange.started)
+    error_type = "" if exchange.outcome == "ok" else _error_type(exchange)
+    metrics.duration_child(operation, config.provider, model, error_type).observe(
+        now - exchange.started
+    )
+    if exchange.first_byte is not None:
+        metrics.first_chunk_child(operation, config.provider, model).observe(
+            exchange.first_byte - exchange.started
+        )
+    usage = exchange.usage
+    if usage is not None:
+        if usage.input is not None:
+            metrics.tokens_child(operation, config.provider, model, "input").observe(usage.input)
+        if usage.output is not None:
+            metrics.tokens_child(operation, config.provider, model, "output").observe(usage.output)
+
+
+def _model_label(exchange: Exchange, catalog: Catalog) -> str:
+    candidate = exchange.candidate
+    if candidate is None or candidate.model is None:
+        return ""
+    listed = catalog.lists(candidate.config.provider, candidate.model)
+    return candidate.model if listed else "other"
+
+
+def _error_type(exchange: Exchange) -> str:
+    code = exchange.code or exchange.outcome
+    if not code.startswith("http_"):
+        return code
+    return code if exchange.status in _KNOWN_ERRORS else "http_other"
+
+
+@lru_cache(maxsize=1024)
+def _shown(model: str) -> str:
+    """A client's own word, fit for the log: somebody may have put a key there."""
+    return mask(model.encode("utf-8", "replace")).decode("utf-8", "replace")
+
+
+def _line(exchange: Exchange, now: float) -> dict[str, Any]:
+    line: dict[str, Any] = {
+        "id": exchange.id,
+        "method": exchange.method,
+        "route": exchange.template,
+        "status": exchange.status,
+        "outcome": exchange.outcome,
+        "ms": round((now - exchange.started) * 1000, 2),
+    }
+    if exchange.code is not None:
+        line["code"] = exchange.code
+    if exchange.client is not None:
+        line["key"] = exchange.client.id
+    if exchange.candidate is not None:
+        config = exchange.candidate.config
+        line.update(provider=config.provider, config=config.alias, scope=config.scope)
+    if exchange.model is not None:
+        line["model"] = _shown(exchange.model[:128])
+    if exchange.first_byte is not None:
+        line["first_byte_ms"] = round((exchange.first_byte - exchange.started) * 1000, 2)
+    if exchange.usage is not None:
+        line["usage"] = exchange.usage
+        line["partial"] = exchange.partial
+    return line

@@ -1,0 +1,81 @@
+"""A uvicorn server in a child process: it listens on what it inherited and obeys its parent.
+
+Says when it serves, stops when told or when the parent is gone; signals are the parent's business.
+Used by worker.py and by the admin app's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+import uvloop
+
+from gateway.errors import WardgateError
+from gateway.pipe import Boot, Message, Pipe, Stop, connect, inherited
+
+Body = Callable[[Boot, Pipe, list[socket.socket]], Awaitable[None]]
+
+
+class Server(uvicorn.Server):
+    """Tells `started` once requests are accepted."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._tell_started = started
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._tell_started()
+
+    def stop(self) -> None:
+        self.should_exit = True
+
+
+async def obey(pipe: Pipe, stop: Callable[[], None], heed: Callable[[Message], None]) -> None:
+    """Hand the parent's messages to `heed` until it says stop or is gone, then call `stop`."""
+    while (message := await pipe.receive()) is not None and not isinstance(message, Stop):
+        heed(message)
+    stop()
+
+
+async def serve(
+    server: Server, pipe: Pipe, sockets: list[socket.socket], heed: Callable[[Message], None]
+) -> None:
+    """Run `server` until the parent, or a SIGTERM to this process alone, ends it."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.stop)
+    listening = asyncio.create_task(obey(pipe, server.stop, heed))
+    await server.serve(sockets)
+    listening.cancel()
+
+
+def run(body: Body, words: list[str]) -> None:
+    """A child's whole life: `words` are the inherited descriptors, the parent's socket first.
+
+    A refusal to start is one line on stderr and exit code 1; the parent says what that means.
+    """
+    # Ctrl-C is the parent's to act on, whoever else it reaches.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control, *sockets = inherited(words)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(_live(body, control, sockets))
+        except WardgateError as error:
+            sys.exit(f"wardgate: {error}")
+
+
+async def _live(body: Body, control: socket.socket, sockets: list[socket.socket]) -> None:
+    pipe = await connect(control)
+    boot = await pipe.receive()
+    if isinstance(boot, Boot):
+        await body(boot, pipe, sockets)
+    await pipe.aclose()

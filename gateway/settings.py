@@ -1,0 +1,159 @@
+"""Every setting, once: a field with default and help; environment, CLI and docs come from these.
+
+Nothing is read here but the mapping handed in. Built at start by the CLI; frozen afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, cast
+
+from gateway.errors import StartRefused
+from gateway.shapes import Secret
+
+Network = IPv4Network | IPv6Network
+PREFIX = "WARDGATE_"
+
+
+def _text(raw: str) -> str:
+    return raw
+
+
+def _flag(raw: str) -> bool:
+    if raw.lower() in ("1", "true", "yes", "on"):
+        return True
+    if raw.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("use true or false")
+
+
+def _networks(raw: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip()) for part in raw.split(",") if part.strip())
+
+
+def _base_urls(raw: str) -> dict[str, str]:
+    pairs = [part.strip().partition("=") for part in raw.split(",") if part.strip()]
+    if any(not (name and url) for name, _, url in pairs):
+        raise ValueError("use provider=url,provider=url")
+    return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+
+
+def _secret(raw: str) -> Secret:
+    return Secret(raw.encode())
+
+
+def _path(raw: str) -> Path:
+    return Path(raw)
+
+
+def _env_name(raw: str) -> str:
+    if raw not in ("development", "production"):
+        raise ValueError("use development or production")
+    return raw
+
+
+def row(default: Any, help: str, parse: Callable[[str], Any] = _text) -> Any:
+    """One setting: its default, what it means, how its text is read."""
+    metadata = {"help": help, "parse": parse}
+    if isinstance(default, dict):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings. Seconds for times, bytes for sizes."""
+
+    data_dir: Path = row(Path("data"), "Folder of database, master key and snapshots.", _path)
+    env: str = row(
+        "development",
+        "`production` refuses to start with a generated or example master key.",
+        _env_name,
+    )
+    host: str = row("127.0.0.1", "Address the gateway listens on.")
+    port: int = row(8080, "Port of the gateway.", int)
+    admin_host: str = row("127.0.0.1", "Address the admin app listens on.")
+    admin_port: int = row(8081, "Port of the admin app (management API, metrics).", int)
+    metrics_port: int = row(0, "Port for /metrics of a gateway that runs alone; 0 = none.", int)
+    workers: int = row(1, "Gateway worker processes.", int)
+    database_url: str = row("", "SQLAlchemy URL of the store; empty = SQLite in the data folder.")
+    redis_url: str = row("", "Redis for limits shared by all workers; empty = in memory.")
+    kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")
+    kek_file_group_readable: bool = row(
+        False, "Accept a master key file its group may read (mounted secrets).", _flag
+    )
+    keks: Secret | None = row(
+        None,
+        "Master keys as id:base64,…; the first seals. Removed from the environment.",
+        _secret,
+    )
+    bootstrap_admin_token: Secret | None = row(
+        None, "Becomes a superadmin token at first start; otherwise one is generated.", _secret
+    )
+    allowed_upstream_cidrs: tuple[Network, ...] = row(
+        (), "Private ranges (and plain http into them) upstreams may live in.", _networks
+    )
+    provider_base_urls: Mapping[str, str] = row(
+        {}, "provider=url,… replaces a provider's base URL for everybody.", _base_urls
+    )
+    max_body_bytes: int = row(64 * 1024 * 1024, "Largest JSON request body.", int)
+    header_timeout: float = row(10.0, "A request's head must have arrived after this long.", float)
+    body_timeout: float = row(30.0, "Longest silence inside a request body.", float)
+    keep_alive_timeout: float = row(75.0, "An idle client connection is closed after this.", float)
+    connect_timeout: float = row(10.0, "Connecting to a provider, TLS included.", float)
+    first_byte_timeout: float = row(600.0, "From the request sent to the provider's answer.", float)
+    idle_timeout: float = row(300.0, "Longest silence inside a provider's answer.", float)
+    heartbeat: float = row(15.0, "Silence before a stream gets a heartbeat; 0 = none.", float)
+    drain_timeout: float = row(30.0, "On SIGTERM, how long running requests may go on.", float)
+    count_usage: bool = row(
+        False, "Ask OpenAI-style streams for usage, and keep that chunk from clients.", _flag
+    )
+    metrics_open: bool = row(False, "Serve /metrics without a token to any address.", _flag)
+    log_level: str = row("info", "debug, info, warning or error.")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], **given: Any) -> Settings:
+        """Read `WARDGATE_*` from `env`; `given` (command-line options) wins.
+
+        Raises StartRefused for a value that cannot be read or a WARDGATE_ name that is no setting.
+        """
+        values: dict[str, Any] = {}
+        for item in rows():
+            raw = env.get(PREFIX + item.name.upper())
+            if raw is not None and raw != "":
+                values[item.name] = _read(item, raw)
+        unknown = [n for n in env if n.startswith(PREFIX) and n not in env_names()]
+        if unknown:
+            raise StartRefused(f"unknown setting {sorted(unknown)[0]}; see docs/configuration.md")
+        values.update({k: v for k, v in given.items() if v is not None})
+        return cls(**values)
+
+    @property
+    def loopback(self) -> bool:
+        """True when neither listener can be reached from another machine."""
+        return all(h in ("127.0.0.1", "::1", "localhost") for h in (self.host, self.admin_host))
+
+    @property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'wardgate.db'}"
+
+
+def rows() -> Iterator[Field[Any]]:
+    """Every setting, in the order docs show them."""
+    return iter(fields(Settings))
+
+
+def env_names() -> set[str]:
+    return {PREFIX + item.name.upper() for item in rows()}
+
+
+def _read(item: Field[Any], raw: str) -> Any:
+    parse = cast(Callable[[str], Any], item.metadata["parse"])
+    try:
+        return parse(raw)
+    except ValueError as error:
+        name = PREFIX + item.name.upper()
+        raise StartRefused(f"{name} cannot be read: {error}") from None

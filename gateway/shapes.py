@@ -1,0 +1,148 @@
+"""The nouns every step speaks in: frozen, typed, without behaviour beyond reading themselves.
+
+Nothing here does I/O, imports a library or knows HTTP. Used by everything above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NoReturn
+
+DialectName = Literal["openai", "azure", "anthropic", "gemini", "bedrock", "cohere"]
+ScopeKind = Literal["global", "group", "gateway", "instance"]
+AuthType = Literal["api_key", "bearer", "aws_sigv4", "gcp_service_account", "azure_ad", "none"]
+Headers = list[tuple[bytes, bytes]]
+GLOBAL = "global"
+
+
+class Secret:
+    """Bytes that show themselves only when asked by `expose()`; not picklable, not JSON-able."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+
+    def expose(self) -> bytes:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret is never serialised")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where configs belong: `global`, `group:…`, `gateway:{account}/{gateway}`, `instance:…`."""
+
+    id: str
+    kind: ScopeKind
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`amount` requests per `period` seconds."""
+
+    amount: int
+    period: int
+    technique: Literal["fixed", "sliding"] = "fixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderConfig:
+    """A stored upstream credential and how to use it; `sealed` opens only for this very row."""
+
+    id: str
+    scope: str
+    provider: str
+    alias: str
+    dialect: DialectName
+    base_url: str  # effective API root with its version segment, without a trailing slash
+    auth_type: AuthType = "api_key"
+    settings: Mapping[str, str] = field(default_factory=dict)
+    active: bool = True
+    default: bool = False
+    limit: RateLimit | None = None
+    sealed: bytes | None = None
+    reference: str | None = None
+    origin: str = ""  # frozen at write; part of the seal
+    secret_version: int = 0
+
+    @property
+    def usable(self) -> bool:
+        """Active and holding a key, or needing none (data-model.md, case 6)."""
+        keyed = self.sealed is not None or self.reference is not None
+        return self.active and (keyed or self.auth_type == "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """A named caller; `model` is `provider/model` when bound."""
+
+    id: str
+    scope: str
+    name: str
+    enabled: bool = True
+    provider: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """A client key as a worker knows it: public id and keyed hash, never the secret."""
+
+    id: str
+    digest: bytes
+    scope: str
+    name: str
+    agent: str | None = None
+    allowed_models: tuple[str, ...] = ()  # empty = all
+    limit: RateLimit | None = None
+    expires_at: float | None = None  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A scope's one (config, model): what a request that names no model gets."""
+
+    config_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One (config, model) a request may be sent to. `model` None: the request names none."""
+
+    config: ProviderConfig
+    model: str | None
+    rule: str  # which rule of docs/resolution.md named the provider
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counted them; None = not reported, never 0 for not known."""
+
+    input: int | None = None
+    output: int | None = None
+    cache_read: int | None = None
+    cache_write: int | None = None
+    reasoning: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """An error in a dialect's own shape, ready to send. `headers` are extra ones."""
+
+    status: int
+    headers: Headers
+    body: bytes

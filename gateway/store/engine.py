@@ -1,0 +1,112 @@
+"""One engine, three kinds of transaction: read, write (locks, bumps the revision) and note.
+
+SQLite and PostgreSQL run the same statements; what differs between them is in this file alone.
+Opened by the desk and by the parent of the workers. Nothing is migrated here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from typing import Any
+
+from sqlalchemy import event, select, update
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.store import tables
+
+Connection = AsyncConnection
+_BUSY_MS = 10_000
+_WRITES = "wardgate_writes"
+_PRAGMAS = (
+    f"PRAGMA busy_timeout = {_BUSY_MS}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class Store:
+    """The open database. Transactions commit when their block ends, roll back when it raises."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._embedded = engine.dialect.name == "sqlite"
+        # SQLite has one writer anyway; waiting here costs no polling of its lock.
+        self._writer = asyncio.Lock() if self._embedded else nullcontext()
+
+    def __repr__(self) -> str:
+        return f"Store({self._engine.url.render_as_string(hide_password=True)!r})"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        """Statements that all see the same state of the data."""
+        options: dict[str, Any] = {} if self._embedded else {"isolation_level": "REPEATABLE READ"}
+        async with self._engine.connect() as conn:
+            await conn.execution_options(**options)
+            async with conn.begin():
+                yield conn
+
+    @asynccontextmanager
+    async def note(self) -> AsyncIterator[Connection]:
+        """A write that changes no routing (telemetry): no lock on a scope, no new revision."""
+        async with self._writer, self._engine.connect() as conn:
+            await conn.execution_options(**{_WRITES: True})
+            async with conn.begin():
+                yield conn
+
+    @asynccontextmanager
+    async def write(self, scope_id: str | None) -> AsyncIterator[Connection]:
+        """A change: the scope's row is locked first, then the revision's, which orders all writers.
+
+        `scope_id` None: a change that belongs to no scope (admin tokens).
+        """
+        async with self.note() as conn:
+            if scope_id is not None:
+                # NO KEY UPDATE: rows that refer to the scope may still be inserted elsewhere.
+                row = select(tables.scope.c.id).where(tables.scope.c.id == scope_id)
+                await conn.execute(row.with_for_update(key_share=True))
+            counter = tables.revision.c.value
+            await conn.execute(update(tables.revision).values(value=counter + 1))
+            yield conn
+
+    async def aclose(self) -> None:
+        await self._engine.dispose()
+
+
+async def open_store(url: str) -> Store:
+    """Open the database at `url` (already migrated)."""
+    return Store(make_engine(url))
+
+
+async def current_revision(conn: Connection) -> int:
+    """The change counter; inside a write it is the number this write will have."""
+    value = await conn.scalar(select(tables.revision.c.value))
+    return int(value or 0)
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine whose transactions are ours, not the driver's."""
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url)
+    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(driver: Any, _record: object) -> None:
+    driver.isolation_level = None  # the driver starts no transaction of its own any more
+    cursor = driver.cursor()
+    for pragma in _PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(conn: SyncConnection) -> None:
+    # A deferred transaction that turns into a writer later cannot wait for its lock; it fails.
+    writes = conn.get_execution_options().get(_WRITES, False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

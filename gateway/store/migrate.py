@@ -1,0 +1,82 @@
+"""Brings a database to the newest shape with the packaged Alembic migrations.
+
+Safe to run from several processes at once, and over and over. Never run by a worker.
+Called when the desk opens, and by tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import text
+from sqlalchemy.engine import Connection as SyncConnection
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.errors import StartRefused
+from gateway.store.engine import Connection, Store, make_engine
+
+_FOLDER = Path(__file__).parent / "migrations"
+_LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on PostgreSQL
+
+
+def migrate(url: str) -> None:
+    """Upgrade to the newest revision, in one transaction. Not to be called from an event loop.
+
+    Raises StartRefused when the database cannot be opened or was written by a newer version.
+    """
+    shown = make_url(url).render_as_string(hide_password=True)
+    try:
+        _make_file(url)
+        asyncio.run(_migrate(url))
+    except CommandError as error:
+        raise StartRefused(
+            f"the database {shown} is not one this version knows ({error}); "
+            "start the newer version again, or restore the backup of this one"
+        ) from None
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise StartRefused(f"the database {shown} cannot be opened: {reason}") from None
+
+
+def configuration(connection: SyncConnection) -> Config:
+    """Alembic's configuration for an open connection; nothing is read from an .ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
+
+
+async def _migrate(url: str) -> None:
+    store = Store(make_engine(url))
+    try:
+        async with store.note() as conn:
+            await _lock(conn)
+            await conn.run_sync(_upgrade)
+    finally:
+        await store.aclose()
+
+
+async def _lock(conn: Connection) -> None:
+    if conn.dialect.name == "postgresql":
+        await conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def _upgrade(connection: SyncConnection) -> None:
+    command.upgrade(configuration(connection), "head")
+
+
+def _make_file(url: str) -> None:
+    """Make an SQLite file ourselves: nobody but its owner may read it, nor its -wal and -shm."""
+    parts = make_url(url)
+    if parts.get_backend_name() != "sqlite" or not parts.database or parts.database == ":memory:":
+        return
+    path = Path(parts.database)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

@@ -1,0 +1,263 @@
+"""The parent of the house: starts the processes, boots them, replaces the dead, stops them all.
+
+It serves no request and imports nothing heavy, so that its children start at once. What they
+serve is compiled by publish.py. Called by `wardgate serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from gateway.child import Child, Hooks, Role, environment
+from gateway.errors import StartRefused
+from gateway.pipe import Boot, Message, Used, spell
+from gateway.settings import Settings
+
+# So many short lives before anything was ever served: it is not going to work.
+HOPELESS = 3
+# Neighbours (the admin app) may still be starting when the gateway already serves.
+NEIGHBOURS_WAIT = 10.0
+# Beyond the drain time: what a process needs to close its own things.
+LAST_GRACE = 5.0
+
+Ring = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What runs under the parent: gateway workers on `listening`, and neighbours beside them.
+
+    `died` hears of every process that ended without being asked: (name, pid, exit code).
+    """
+
+    settings: Settings
+    workers: int = 0
+    listening: Sequence[socket.socket] = ()
+    neighbours: tuple[Role, ...] = ()
+    died: Callable[[str, int, int], None] = lambda name, pid, code: None
+
+
+class House:
+    """`async with House(plan, env) as house:` starts the interpreters, which import meanwhile.
+
+    Then `open` boots them and `closing` says when to leave. Leaving the block stops everybody,
+    running requests first, and returns when all of them are gone.
+    """
+
+    def __init__(self, plan: Plan, env: Mapping[str, str]) -> None:
+        self.plan = plan
+        self.snapshot = snapshot_file(plan.settings)
+        self.metrics = plan.settings.data_dir / f"metrics-{os.getpid()}"
+        self.closing = asyncio.Event()
+        self._hopeless = asyncio.Event()
+        self._trouble = ""
+        self._opened = False
+        self._used: dict[str, float] = {}
+        hooks, env = Hooks(self._heard, self._died), environment(env)
+        # Only workers write there: what another process would say of requests in flight is 0.
+        counting = {**env, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
+        names = (f"worker {number}" for number in range(plan.workers))
+        roles = [Role(name, ("gateway.worker",), plan.listening) for name in names]
+        self.workers = [Child(role, counting, hooks) for role in roles]
+        self.neighbours = [Child(role, env, hooks) for role in plan.neighbours]
+
+    def __repr__(self) -> str:
+        return f"<House {self.workers + self.neighbours}>"
+
+    async def __aenter__(self) -> Self:
+        _make_metrics_folder(self.metrics)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.close)
+        for child in (*self.workers, *self.neighbours):
+            await child.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.finish()
+        # After the workers: a stream being finished may come from the demo upstream.
+        for child in self.neighbours:
+            child.stop()
+        await self._gone(self.neighbours)
+        _close(sock for child in self.neighbours for sock in child.role.sockets)
+        shutil.rmtree(self.metrics, ignore_errors=True)
+
+    def close(self) -> None:
+        """Begin to leave; asked twice, do not wait for running requests."""
+        if self.closing.is_set():
+            for child in (*self.workers, *self.neighbours):
+                child.kill()
+        self.closing.set()
+        # Ours are the last ends of the listening sockets: from here on connecting is refused.
+        _close(self.plan.listening)
+        for child in self.workers:
+            child.stop()
+
+    async def finish(self) -> None:
+        """Leave, as far as the workers go: returns when the last request has ended."""
+        if not self.closing.is_set():
+            self.close()
+        await self._gone(self.workers)
+
+    @property
+    def ready(self) -> bool:
+        """True while some worker (of a house without workers: every neighbour) serves."""
+        if self.workers:
+            return any(child.ready.is_set() for child in self.workers)
+        return all(child.ready.is_set() for child in self.neighbours)
+
+    async def open(self, ring: Ring, *, store_away: bool = False) -> bool:
+        """Boot everybody and wait until requests are answered; False when told to close first.
+
+        With the store away nobody waits for the admin app. Raises StartRefused when a process
+        keeps dying.
+        """
+        self._boot(ring)
+        neighbours = [] if store_away else self.neighbours
+        await _first(_ready(self.workers or neighbours), self._hopeless.wait(), self.closing.wait())
+        if self._hopeless.is_set():
+            raise StartRefused(f"{self._trouble} does not start; the lines above say why")
+        late = asyncio.sleep(NEIGHBOURS_WAIT)
+        await _first(_ready(neighbours), late, self.closing.wait())
+        self._opened = True
+        return not self.closing.is_set()
+
+    def tell_workers(self, message: Message) -> None:
+        for worker in self.workers:
+            worker.send(message)
+
+    def take_used(self) -> dict[str, float]:
+        """What workers reported since the last call: client key id → last used (Unix seconds)."""
+        used, self._used = self._used, {}
+        return used
+
+    def _boot(self, ring: Ring) -> None:
+        settings, keys, count = spell(self.plan.settings), list(ring), len(self.workers)
+        snapshot, metrics = str(self.snapshot), str(self.metrics)
+        for index, child in enumerate(self.workers):
+            child.boot(Boot(settings, keys, index, count, snapshot, metrics))
+        for child in self.neighbours:
+            child.boot(Boot(settings, keys, metrics=metrics))
+
+    def _heard(self, _: Child, message: Message) -> None:
+        if isinstance(message, Used):
+            self._used.update(message.keys)
+
+    def _died(self, child: Child, code: int) -> None:
+        self.plan.died(child.role.name, child.pid, code)
+        _forget_gauges(self.metrics, child.pid)
+        needed = child in self.workers or not self.workers
+        if needed and not self._opened and child.failures >= HOPELESS:
+            self._trouble = f"the {child.role.name} process"
+            self._hopeless.set()
+
+    def put_back(self, used: Mapping[str, float]) -> None:
+        """What could not be kept this time; what was reported since is newer."""
+        self._used = {**used, **self._used}
+
+    async def _gone(self, children: Sequence[Child]) -> None:
+        limit = self.plan.settings.drain_timeout + LAST_GRACE
+        await asyncio.gather(*(child.gone(limit) for child in children))
+
+
+def snapshot_file(settings: Settings) -> Path:
+    """Where the sealed routing table lies: what workers read, and the cold-start copy."""
+    return settings.data_dir / "snapshot.sealed"
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Bind every address of `host` at `port` (0: any free one, the same for all of them).
+
+    Raises StartRefused, naming the port, when it is taken or not ours to bind.
+    """
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            sock = _bind(family, (address[0], port, *address[2:]))
+            if sock is not None:
+                bound.append(sock)
+                port = sock.getsockname()[1]
+        if not bound:
+            raise OSError("no such address on this machine")
+    except OSError as error:
+        _close(bound)
+        reason = error.strerror or str(error)
+        raise StartRefused(
+            f"cannot listen on {host}:{port}: {reason}; choose another port or stop what uses it"
+        ) from None
+    return bound
+
+
+def _bind(family: int, address: tuple[Any, ...]) -> socket.socket | None:
+    """A bound socket; None for an address this machine lacks (`localhost` without IPv6)."""
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    if family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise
+    return sock
+
+
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+async def _ready(children: Sequence[Child]) -> None:
+    for child in children:
+        await child.ready.wait()
+
+
+async def _first(*awaitables: Awaitable[Any]) -> None:
+    """Wait for whichever ends first; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+
+
+def _make_metrics_folder(folder: Path) -> None:
+    """A new folder for this start; those of parents that were killed are swept away."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in folder.parent.glob("metrics-*"):
+        number = old.name.partition("-")[2]
+        if old == folder or not _alive(number):
+            shutil.rmtree(old, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+
+
+def _alive(number: str) -> bool:
+    try:
+        os.kill(int(number), 0)
+    except PermissionError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return True
+
+
+def _forget_gauges(folder: Path, pid: int) -> None:
+    """What a dead process said about itself (requests in flight) is no longer true."""
+    for stale in folder.glob(f"gauge_live*_{pid}.db"):
+        with contextlib.suppress(FileNotFoundError):
+            stale.unlink()

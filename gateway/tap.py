@@ -1,0 +1,127 @@
+"""What is learned from an answer's bytes while they pass: its terminal event, its usage.
+
+Sees a copy; changes nothing, but for the usage chunk the client did not ask for. Used by stream.py.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.dialects.table import Dialect
+from gateway.shapes import Usage
+from gateway.sse import Reader
+
+_MOST_JSON = 1024 * 1024  # a larger JSON answer is not kept to read its usage
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_SOME_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+
+
+class EventTap:
+    """An event stream. `complete`: its terminal event has passed. `rule` None: it has none."""
+
+    __slots__ = ("_dialect", "_reader", "_rule", "complete", "usage")
+
+    def __init__(self, dialect: Dialect, rule: str | None) -> None:
+        self._dialect = dialect
+        self._rule = rule
+        self._reader = Reader()
+        self.complete = rule is None
+        self.usage: Usage | None = None
+
+    @property
+    def between_events(self) -> bool:
+        return not self._reader.partial
+
+    def see(self, chunk: bytes) -> None:
+        for event in self._reader.feed(chunk):
+            self.usage = self._dialect.usage(event.data, self.usage)
+            if self._rule is not None and self._dialect.ends(self._rule, event):
+                self.complete = True
+
+    def finish(self) -> None:
+        """The body is over."""
+
+
+class JsonTap:
+    """A JSON body, kept to its end for the sake of its usage unless it is large."""
+
+    __slots__ = ("_dialect", "_kept", "_size", "complete", "usage")
+
+    between_events = False
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._kept: list[bytes] = []
+        self._size = 0
+        self.complete = True  # HTTP's framing alone says where it ends
+        self.usage: Usage | None = None
+
+    def see(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size <= _MOST_JSON:
+            self._kept.append(chunk)
+        else:
+            self._kept.clear()
+
+    def finish(self) -> None:
+        if self._kept:
+            self.usage = self._dialect.usage(b"".join(self._kept), None)
+            self._kept.clear()
+
+
+class BlindTap:
+    """Anything else: audio, files, images. Nothing is learned."""
+
+    __slots__ = ()
+
+    between_events = False
+    complete = True
+    usage: Usage | None = None
+
+    def see(self, chunk: bytes) -> None:
+        """Bytes pass."""
+
+    def finish(self) -> None:
+        """The body is over."""
+
+
+Tap = EventTap | JsonTap | BlindTap
+
+
+def tap_for(kind: bytes, dialect: Dialect, rule: str | None) -> Tap:
+    """The tap for a content type."""
+    if kind.startswith(b"text/event-stream"):
+        return EventTap(dialect, rule)
+    if kind.startswith(b"application/json"):
+        return JsonTap(dialect)
+    return BlindTap()
+
+
+class UsageHider:
+    """Takes the usage chunk out of an OpenAI event stream that we asked for it.
+
+    Events are let through whole: a usage chunk is known only at its end.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def passing(self, chunk: bytes) -> bytes:
+        """The bytes of `chunk` (and of what was held) that may go on."""
+        self._held += chunk
+        out, start = [], 0
+        for found in _EVENT_END.finditer(self._held):
+            event = self._held[start : found.end()]
+            start = found.end()
+            if not (_NO_CHOICES.search(event) and _SOME_USAGE.search(event)):
+                out.append(event)
+        self._held = self._held[start:]
+        return b"".join(out)
+
+    def rest(self) -> bytes:
+        """What is still held when the stream is over."""
+        held, self._held = self._held, b""
+        return held

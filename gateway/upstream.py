@@ -1,0 +1,241 @@
+"""The one way out: a seam, `Engine.send(outbound) -> Answer`, and aiohttp behind it.
+
+Redirects are not followed, proxies of the environment not used, cookies not kept, TLS always
+verified; the address is checked when the socket is made. Used by forward.py.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.addresses import AddressPolicy
+from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.shapes import Headers
+
+# Headers aiohttp would invent; what the client did not send, the upstream does not see.
+_NOT_INVENTED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+BROKE_OFF = "the provider's answer broke off before it was complete"
+_IDLE_CONNECTION = 15.0  # below common upstream keep-alive times, so that few are reused too late
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, until the answer's head, between two pieces of the answer."""
+
+    connect: float = 10.0
+    first_byte: float = 600.0
+    idle: float = 300.0
+
+
+@dataclass(slots=True)
+class Outbound:
+    """A request ready to go. `target` is the raw path with its query; `body` is sent as it is."""
+
+    method: str
+    origin: str
+    target: bytes
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] | None
+
+
+class Answer(Protocol):
+    """An upstream's answer, its body still to be read."""
+
+    status: int
+    headers: Headers
+
+    async def read(self) -> bytes:
+        """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout."""
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will come; may be known before `read` says so."""
+
+    def abort(self) -> None:
+        """Close the connection unless the body has been read to its end. Never raises."""
+
+
+class Engine(Protocol):
+    """Sends one request. Raises UpstreamError (no answer), UpstreamTimeout."""
+
+    async def send(self, outbound: Outbound) -> Answer: ...
+
+    async def aclose(self) -> None: ...
+
+
+class AiohttpAnswer:
+    """An aiohttp response in the seam's words."""
+
+    __slots__ = ("_response", "headers", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Headers = [(name.lower(), value) for name, value in response.raw_headers]
+        connection = response.connection
+        if connection is not None and connection.protocol is not None:
+            connection.protocol.read_timeout = idle
+            connection.protocol.start_timeout()
+
+    async def read(self) -> bytes:
+        try:
+            return await self._response.content.readany()
+        except TimeoutError:
+            raise UpstreamTimeout("the provider stopped sending", code="upstream_timeout") from None
+        except (aiohttp.ClientError, OSError):
+            raise UpstreamError(BROKE_OFF, code="upstream_incomplete") from None
+
+    @property
+    def ended(self) -> bool:
+        return self._response.content.at_eof()
+
+    def abort(self) -> None:
+        self._response.close()
+
+
+class AiohttpEngine:
+    """One keep-alive pool for https, one for http; sessions are made when first needed."""
+
+    def __init__(self, policy: AddressPolicy, timeouts: Timeouts) -> None:
+        self._policy = policy
+        self._timeouts = timeouts
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def send(self, outbound: Outbound) -> Answer:
+        url = _url(outbound.origin, outbound.target)
+        self._check_literal(url)
+        try:
+            response = await self._session(url.scheme == "https").request(
+                outbound.method,
+                url,
+                headers=_text_headers(outbound.headers),
+                data=outbound.body,
+                allow_redirects=False,
+            )
+        except aiohttp.ServerTimeoutError as error:
+            raise UpstreamTimeout(_timeout_words(error)) from None
+        except TimeoutError:
+            raise UpstreamTimeout("the provider did not answer in time") from None
+        except _Denied as error:
+            raise UpstreamError(str(error), code="upstream_denied") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _unreachable(error) from None
+        return AiohttpAnswer(response, self._timeouts.idle)
+
+    async def aclose(self) -> None:
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+
+    def _session(self, encrypted: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(encrypted)
+        if session is None:
+            session = self._sessions[encrypted] = self._new_session(encrypted)
+        return session
+
+    def _new_session(self, encrypted: bool) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=_IDLE_CONNECTION,
+            socket_factory=_SocketFactory(self._policy, encrypted),
+        )
+        timeouts = aiohttp.ClientTimeout(
+            total=None,
+            connect=self._timeouts.connect,
+            sock_connect=self._timeouts.connect,
+            sock_read=self._timeouts.first_byte,
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeouts,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=_NOT_INVENTED,
+            trust_env=False,
+            max_line_size=16 * 1024,
+            max_field_size=32 * 1024,
+        )
+
+    def _check_literal(self, url: URL) -> None:
+        # A literal address needs no resolver: refused here, before a connection is tried at all.
+        host, port = url.host or "", url.port or 0
+        if url.host_subcomponent and _is_literal(host):
+            _refuse_unless(self._policy, host, port, encrypted=url.scheme == "https")
+
+
+class _Denied(OSError):
+    """The address is not one we may connect to."""
+
+
+class _SocketFactory:
+    """Makes aiohttp's sockets, only towards permitted addresses: the check at connect time."""
+
+    def __init__(self, policy: AddressPolicy, encrypted: bool) -> None:
+        self._policy = policy
+        self._encrypted = encrypted
+
+    def __call__(self, info: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, address = info
+        host, port = str(address[0]), int(address[1])
+        if not self._policy.permits(host, port, encrypted=self._encrypted):
+            raise _Denied(f"{host} is not an address Wardgate may connect to")
+        made = socket.socket(family, kind, protocol)
+        made.setblocking(False)
+        return made
+
+
+def _refuse_unless(policy: AddressPolicy, host: str, port: int, *, encrypted: bool) -> None:
+    if not policy.permits(host, port, encrypted=encrypted):
+        raise UpstreamError(
+            f"{host} is not an address Wardgate may connect to", code="upstream_denied"
+        )
+
+
+def _is_literal(host: str) -> bool:
+    return ":" in host or host.replace(".", "").isdigit()
+
+
+def _unreachable(error: Exception) -> UpstreamError:
+    if _denied_inside(error):
+        return UpstreamError(
+            "the provider's address is not one Wardgate may connect to", code="upstream_denied"
+        )
+    return UpstreamError(f"the provider could not be reached ({type(error).__name__})")
+
+
+def _denied_inside(error: BaseException) -> bool:
+    causes = (error, getattr(error, "os_error", None), error.__cause__)
+    if any(isinstance(cause, _Denied) for cause in causes):
+        return True
+    # Several addresses tried, all refused: aiohttp folds the reasons into one OSError's text.
+    return "Wardgate may connect to" in str(error)
+
+
+def _timeout_words(error: aiohttp.ServerTimeoutError) -> str:
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "connecting to the provider took too long"
+    return "the provider did not answer in time"
+
+
+@lru_cache(maxsize=1024)
+def _url(origin: str, target: bytes) -> URL:
+    url = URL(origin + target.decode("ascii"), encoded=True)
+    if str(url.origin()) != str(URL(origin).origin()):
+        raise UpstreamError("the request would leave the provider's origin", code="upstream_denied")
+    return url
+
+
+def _text_headers(headers: Headers) -> CIMultiDict[str]:
+    return CIMultiDict([(name.decode("latin-1"), _text(value)) for name, value in headers])
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii") if value.isascii() else value.decode("latin-1")

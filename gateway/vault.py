@@ -1,0 +1,285 @@
+"""Seals and opens stored secrets: envelope AES-256-GCM under a ring of master keys (KEKs).
+
+Each secret has its own data key, wrapped by a KEK; both levels are bound to what the secret is
+for. No plaintext is ever cached, logged or written here. Sealing: the desk. Opening: inject.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import re
+import secrets
+import stat
+import string
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from gateway.errors import SealBroken, StartRefused
+from gateway.settings import Settings
+from gateway.shapes import ProviderConfig, Secret
+
+KEY_BYTES = 32
+_FORMAT = b"\x01"
+_NONCE = 12
+_WRAPPED = _NONCE + KEY_BYTES + 16
+_KEY_LABEL = b"wardgate data key 1"
+_SECRET_LABEL = b"wardgate secret 1"
+_KEK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_GENERATED = "generated-"
+_MAKE_ONE = "make one with `openssl rand -base64 32`"
+
+
+class KeyRing:
+    """Master keys by id, oldest first; the last one seals, every one opens."""
+
+    def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
+        if not keys or len({name for name, _ in keys}) != len(keys):
+            raise ValueError("a key ring needs at least one key, and every id once")
+        if any(len(key) != KEY_BYTES or not _KEK_ID.fullmatch(name) for name, key in keys):
+            raise ValueError(f"a master key is a short id and exactly {KEY_BYTES} bytes")
+        self._keys = tuple(keys)
+        self._ciphers = {name: AESGCM(key) for name, key in keys}
+
+    def __repr__(self) -> str:
+        return f"KeyRing({', '.join(self.ids)})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a KeyRing is never serialised")
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids, oldest first; the last one seals."""
+        return tuple(name for name, _ in self._keys)
+
+    def expose(self) -> tuple[tuple[str, bytes], ...]:
+        """The keys themselves: only for handing the ring to a worker over its own pipe."""
+        return self._keys
+
+    def seal(self, plaintext: bytes, bound: bytes) -> bytes:
+        """Seal under a fresh data key; opens only with the very same `bound`.
+
+        Blob: format | length and id of the KEK | wrapped data key | nonce | ciphertext.
+        """
+        name = self._keys[-1][0]
+        data_key, nonces = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(2 * _NONCE)
+        head = _FORMAT + bytes([len(name)]) + name.encode()
+        outer, inner = nonces[:_NONCE], nonces[_NONCE:]
+        wrapped = self._ciphers[name].encrypt(outer, data_key, _KEY_LABEL + head + bound)
+        sealed = AESGCM(data_key).encrypt(inner, plaintext, _SECRET_LABEL + bound)
+        return b"".join((head, outer, wrapped, inner, sealed))
+
+    def open(self, sealed: bytes, bound: bytes) -> Secret:
+        """Open a sealed blob. Raises SealBroken for any edited byte or another `bound`."""
+        name, start = _head(sealed)
+        cipher = self._ciphers.get(name)
+        if cipher is None:
+            raise SealBroken(f"sealed with master key {name!r}, which is not in the key ring")
+        wrapped, rest = sealed[start : start + _WRAPPED], sealed[start + _WRAPPED :]
+        try:
+            key_bound = _KEY_LABEL + sealed[:start] + bound
+            data_key = cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], key_bound)
+            opened = AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], _SECRET_LABEL + bound)
+        except (InvalidTag, ValueError):
+            raise SealBroken("wrong master key, wrong row, or edited bytes") from None
+        return Secret(opened)
+
+
+def sealed_with(sealed: bytes) -> str:
+    """The id of the master key a blob needs. Raises SealBroken when it is no blob of ours."""
+    return _head(sealed)[0]
+
+
+def _head(sealed: bytes) -> tuple[str, int]:
+    if len(sealed) < 2 or sealed[:1] != _FORMAT:
+        raise SealBroken("not a sealed value of this format")
+    start = 2 + sealed[1]
+    name = sealed[2:start].decode("ascii", "replace")
+    if not _KEK_ID.fullmatch(name) or len(sealed) < start + _WRAPPED + _NONCE + 16:
+        raise SealBroken("a sealed value that was cut short or edited")
+    return name, start
+
+
+def binding(
+    *, scope: str, config_id: str, provider: str, auth_type: str, origins: str, version: int
+) -> bytes:
+    """What a provider key is bound to, as associated data: each field with its length first.
+
+    `origins` is the scheme://host:port the key may be sent to (docs/security.md).
+    """
+    fields = ("1", scope, config_id, provider, auth_type, origins, str(version))
+    parts = [text.encode() for text in fields]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def config_binding(config: ProviderConfig) -> bytes:
+    """The same, from a row of the snapshot."""
+    return binding(
+        scope=config.scope,
+        config_id=config.id,
+        provider=config.provider,
+        auth_type=config.auth_type,
+        origins=config.origin,
+        version=config.secret_version,
+    )
+
+
+PREFIXES = (  # longest first: how the vendors' own consoles abbreviate their keys
+    *("sk-ant-", "sk-proj-", "sk-or-v1-", "sk-svcacct-", "sk-admin-", "tgp_v1_", "github_pat_"),
+    *("nvapi-", "pplx-", "AKIA", "ASIA", "AIza", "gsk_", "xai-", "csk-", "ghp_", "hf_"),
+    *("r8_", "fw_", "key-", "sk-"),
+)
+_MASK = re.compile(r"[A-Za-z0-9_-]{0,20}(?:\*\*\*|\.\.\.\S{4})", re.ASCII)
+
+
+def preview(secret: str) -> str:
+    """What may be shown of a key: vendor prefix, `...`, last four; `***` under 20 characters."""
+    if len(secret) < 20:
+        return "***"
+    prefix = next((known for known in PREFIXES if secret.startswith(known)), "")
+    return f"{prefix}...{secret[-4:]}"
+
+
+def looks_masked(text: str) -> bool:
+    """True for `prefix***` and `prefix...` with exactly four characters: a preview, not a key."""
+    return _MASK.fullmatch(text) is not None
+
+
+def load_ring(settings: Settings) -> KeyRing:
+    """The master keys: WARDGATE_KEKS, else the key file, else on a laptop a new one.
+
+    Raises StartRefused, with what to do, rather than start with a key that is no secret.
+    """
+    if settings.keks is not None:
+        text, source = settings.keks.expose().decode("utf-8", "replace"), "WARDGATE_KEKS"
+        keys = _parse(text.split(","), source)
+    else:
+        path = Path(settings.kek_file) if settings.kek_file else settings.data_dir / "kek"
+        keys = _from_file(path, settings)
+        source = str(path)
+    if _exposed(settings):
+        _refuse_weak(keys, source)
+    return KeyRing(keys[::-1])
+
+
+def _exposed(settings: Settings) -> bool:
+    return settings.env == "production" or not settings.loopback
+
+
+def _parse(lines: Iterable[str], source: str) -> list[tuple[str, bytes]]:
+    keys = [_parse_key(line.strip(), source) for line in lines if line.strip()]
+    names = [name for name, _ in keys]
+    if not keys:
+        raise StartRefused(f"{source} holds no master key; {_MAKE_ONE}")
+    if len(set(names)) != len(names):
+        raise StartRefused(f"{source} names a master key twice; give every key its own id")
+    return keys
+
+
+def _parse_key(line: str, source: str) -> tuple[str, bytes]:
+    name, colon, text = line.rpartition(":")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise StartRefused(f"{source} holds a master key that is not base64; {_MAKE_ONE}") from None
+    if len(key) != KEY_BYTES:
+        raise StartRefused(f"{source}: a master key is {KEY_BYTES} bytes, this one has {len(key)}")
+    if colon and not _KEK_ID.fullmatch(name):
+        raise StartRefused(f"{source}: a key's id is 1-63 of A-Z a-z 0-9 . _ -, then a colon")
+    return name if colon else _fingerprint(key), key
+
+
+def _fingerprint(key: bytes) -> str:
+    return "key-" + hashlib.sha256(b"wardgate kek id" + key).hexdigest()[:8]
+
+
+def _from_file(path: Path, settings: Settings) -> list[tuple[str, bytes]]:
+    if not path.exists():
+        if settings.kek_file:
+            raise StartRefused(f"WARDGATE_KEK_FILE: there is no {path}; {_MAKE_ONE} > {path}")
+        if _exposed(settings):
+            raise StartRefused(
+                "no master key: off loopback or in production set WARDGATE_KEK_FILE or "
+                f"WARDGATE_KEKS; {_MAKE_ONE}"
+            )
+        _generate(path)
+    return _parse(_read_private(path, settings).splitlines(), str(path))
+
+
+def _read_private(path: Path, settings: Settings) -> str:
+    """The file's text, once its mode is known to keep others out (of the open file: no race)."""
+    try:
+        with path.open("rb") as file:
+            _check_mode(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path, settings)
+            return file.read(4096).decode("utf-8", "replace")
+    except OSError as error:
+        raise StartRefused(f"the master key file {path} cannot be read: {error.strerror}") from None
+
+
+def _check_mode(mode: int, path: Path, settings: Settings) -> None:
+    shared = mode & (stat.S_IRWXO | stat.S_IWGRP)
+    grouped = mode & stat.S_IRGRP and not settings.kek_file_group_readable
+    if shared or grouped:
+        hint = " (or set WARDGATE_KEK_FILE_GROUP_READABLE=true)" if not shared else ""
+        raise StartRefused(
+            f"the master key file {path} is open to others (mode {mode:04o}); "
+            f"run `chmod 600 {path}`{hint}"
+        )
+
+
+def _generate(path: Path) -> None:
+    key = secrets.token_bytes(KEY_BYTES)
+    line = f"{_GENERATED}{secrets.token_hex(4)}:{base64.b64encode(key).decode()}\n"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # fails when another process was first: then its key holds
+    except FileExistsError:
+        return
+    finally:
+        draft.unlink()
+    sys.stderr.write(
+        f"\n*** Wardgate made a new master key in {path}: every stored key is lost without it.\n"
+        "*** Back it up, apart from the database; for production bring your own "
+        "(docs/security.md).\n\n"
+    )
+
+
+def _refuse_weak(keys: list[tuple[str, bytes]], source: str) -> None:
+    if any(name.startswith(_GENERATED) for name, _ in keys):
+        raise StartRefused(
+            f"{source} holds a master key Wardgate generated for a laptop; off loopback or in "
+            "production bring your own in WARDGATE_KEK_FILE or WARDGATE_KEKS"
+        )
+    if any(_made_up(key) for _, key in keys):
+        raise StartRefused(f"{source} holds an example or typed master key; {_MAKE_ONE}")
+
+
+def _made_up(key: bytes) -> bool:
+    # 32 random bytes are all printable once in 10^14 and have under 16 distinct values never.
+    return len(set(key)) < 16 or all(chr(byte) in string.printable for byte in key)
+
+
+REFERENCE_PREFIX = "UPSTREAM_"  # the environment variables a reference may name
+REFERENCE_FOLDER = "/run/secrets/"  # the folder it may read
+_REFERENCE = re.compile(
+    rf"\$env:{REFERENCE_PREFIX}[A-Za-z0-9_]{{1,100}}"
+    rf"|\$file:{REFERENCE_FOLDER}(?!\.)[A-Za-z0-9_.-]{{1,100}}(?:/(?!\.)[A-Za-z0-9_.-]{{1,100}}){{0,4}}",
+    re.ASCII,
+)
+
+
+def is_reference(text: str) -> bool:
+    """True for `$env:UPSTREAM_…` and `$file:/run/secrets/…`: where references may point."""
+    return _REFERENCE.fullmatch(text) is not None

@@ -1,0 +1,179 @@
+"""Windows of rate limits: how they are named, and a storage for those of this process alone.
+
+The strategies are the `limits` library's; its memory storage starts threads and reads the clock
+itself, this one does neither. One event loop only, no locks. Used by limit.py, redis_windows.py.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from limits import RateLimitItemPerSecond
+from limits.storage.base import MovingWindowSupport, Storage
+
+from gateway.errors import WardgateError
+from gateway.shapes import RateLimit
+
+_SWEEP_EVERY = 60.0  # seconds
+_SWEEP_AT = 1024  # windows
+
+Left = tuple[int, float]  # remaining, seconds until the window has room again
+
+
+class Away(WardgateError):
+    """The storage everybody shares does not answer, or may not be asked. Never sent to a client."""
+
+
+class Window(RateLimitItemPerSecond):
+    """A limit whose counter keeps its name, and so its count, when the limit's amount changes."""
+
+    __slots__ = ()
+
+    def key_for(self, *identifiers: bytes | str | int | float) -> str:
+        return f"{self.namespace}/{identifiers[0]!s}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One limit of one client key, gateway or provider config."""
+
+    policy: str
+    limit: RateLimit
+    whole: Window  # what all workers may admit together
+    part: Window  # what this one may admit on its own
+
+    @property
+    def sliding(self) -> bool:
+        return self.limit.technique == "sliding"
+
+    def window(self, now: float) -> str:
+        """Which window: fixed ones are aligned to the clock, so their number is part of the name.
+
+        A moving window has no number: it ends now, whenever that is.
+        """
+        return "moving" if self.limit.technique == "sliding" else str(int(now // self.limit.period))
+
+    def ends_in(self, now: float) -> float:
+        """Seconds until the fixed window that holds `now` is over."""
+        return self.limit.period - now % self.limit.period
+
+
+def bucket_of(policy: str, owner: str, limit: RateLimit, share: tuple[int, int]) -> Bucket:
+    """The bucket of `owner` (an id, so that a rename keeps the count) for worker `share`."""
+    name = f"{policy}/{owner}/{limit.period}"
+    index, count = share
+    # Summed over the workers this is exactly the amount, however it divides.
+    part = limit.amount * (index + 1) // count - limit.amount * index // count
+    return Bucket(
+        policy,
+        limit,
+        Window(limit.amount, limit.period, name),
+        Window(part, limit.period, name),
+    )
+
+
+class Windows(Storage, MovingWindowSupport):
+    """Fixed windows as counters, moving windows as the times of their entries (Unix seconds)."""
+
+    STORAGE_SCHEME = None  # reached by its class, not by a URL
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self._clock = clock
+        self._counts: dict[str, int] = {}
+        self._ends: dict[str, float] = {}
+        self._entries: dict[str, deque[float]] = {}
+        self._lengths: dict[str, int] = {}  # seconds a moving window spans
+        self._sweep_at = _SWEEP_AT
+        self._swept = clock()
+
+    def __repr__(self) -> str:
+        return f"<Windows: {len(self._counts)} fixed, {len(self._entries)} moving>"
+
+    def __len__(self) -> int:
+        return len(self._counts) + len(self._entries)
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        return ()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count `amount` more in the window; its first count lets it live `expiry` seconds."""
+        now = self._clock()
+        if self._ends.get(key, 0.0) <= now:
+            self._sweep_if_due(now)
+            self._ends[key] = now + expiry
+            self._counts[key] = amount
+            return amount
+        count = self._counts[key] = self._counts[key] + amount
+        return count
+
+    def get(self, key: str) -> int:
+        return self._counts[key] if self._ends.get(key, 0.0) > self._clock() else 0
+
+    def get_expiry(self, key: str) -> float:
+        now = self._clock()
+        return max(self._ends.get(key, now), now)
+
+    def check(self) -> bool:
+        return True
+
+    def reset(self) -> int | None:
+        forgotten = len(self)
+        for table in (self._counts, self._ends, self._entries, self._lengths):
+            table.clear()
+        return forgotten
+
+    def clear(self, key: str) -> None:
+        for table in (self._counts, self._ends, self._entries, self._lengths):
+            table.pop(key, None)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Enter `amount` times unless the last `expiry` seconds would then hold over `limit`."""
+        now = self._clock()
+        self._sweep_if_due(now)
+        entries = self._entries.get(key)
+        if entries is None:
+            entries = self._entries[key] = deque()
+            self._lengths[key] = expiry
+        _trim(entries, now, expiry)
+        if len(entries) + amount > limit:
+            return False
+        entries.extend([now] * amount)
+        return True
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """When the oldest entry that still counts was made, and how many count."""
+        now = self._clock()
+        entries = self._entries.get(key)
+        if entries is None:
+            return now, 0
+        _trim(entries, now, expiry)
+        return (entries[0], len(entries)) if entries else (now, 0)
+
+    def _sweep_if_due(self, now: float) -> None:
+        # A clock set back must not stop the sweeping until it has caught up.
+        due = not 0.0 <= now - self._swept < _SWEEP_EVERY
+        if due or len(self) >= self._sweep_at:
+            self._sweep(now)
+
+    def _sweep(self, now: float) -> None:
+        for key in [key for key, end in self._ends.items() if end <= now]:
+            self.clear(key)
+        for key, entries in list(self._entries.items()):
+            _trim(entries, now, self._lengths[key])
+            if not entries:
+                self.clear(key)
+        self._swept = now
+        # Growing with what is alive keeps a sweep's cost at O(1) for each window opened.
+        self._sweep_at = max(_SWEEP_AT, 2 * len(self))
+
+
+def _trim(entries: deque[float], now: float, length: int) -> None:
+    """Forget what lies before the moving window, and after it if the clock was set back."""
+    while entries and entries[0] < now - length:
+        entries.popleft()
+    while entries and entries[-1] > now:
+        entries.pop()

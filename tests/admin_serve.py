@@ -1,0 +1,90 @@
+"""The admin app on a real socket over a fresh SQLite store, with a client that knows its tokens.
+
+Called by the tests of admin/api, of admin/app.py and of the official client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from admin.app import build
+from admin.configure import tokens
+from admin.configure.desk import Desk, open_desk
+from admin.permit import LOCAL, Grant
+from gateway import catalog
+from gateway.settings import Settings
+from gateway.vault import KeyRing
+from tests.serve import serving
+
+# Every stored key of the tests carries this; it must turn up nowhere.
+CANARY = "c4n4ry7f3e"
+KEY = f"sk-test-{CANARY}-0123456789abcdef-WXYZ"
+PREVIEW = "sk-...WXYZ"
+METRICS = b"# TYPE wardgate_up gauge\nwardgate_up 1.0\n"
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+GATEWAYS = f"/accounts/{ACCOUNT}/ai-gateway/gateways"
+CONFIGS = f"{GATEWAYS}/gw/provider_configs"
+
+
+@dataclass
+class Admin:
+    """A running admin app: its URL, its desk, and `call`, as superadmin unless told otherwise."""
+
+    url: str
+    desk: Desk
+    http: httpx2.AsyncClient
+    root: str
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        *,
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
+    ) -> httpx2.Response:
+        """One request; `token` "" sends none."""
+        sent = dict(headers or {})
+        if token != "":
+            sent["authorization"] = f"Bearer {token or self.root}"
+        body: dict[str, Any] = {"content": content} if content is not None else {"json": json}
+        return await self.http.request(method, path, headers=sent, **body)
+
+    async def token(self, *grants: tuple[str, str]) -> str:
+        """A new admin token with these (permission, scope)."""
+        held = tuple(Grant(permission, scope) for permission, scope in grants)
+        _, text = await tokens.create(self.desk, LOCAL, "test", held)
+        return text
+
+
+@contextlib.asynccontextmanager
+async def admin(folder: Path, **given: Any) -> AsyncIterator[Admin]:
+    """The admin app over a store in `folder`; `given` are settings."""
+    settings = Settings(data_dir=folder, **given)
+    desk = await open_desk(settings, KeyRing([("test", bytes(range(32)))]), catalog.load())
+    try:
+        _, root = await tokens.create(desk, LOCAL, "root", (Grant("superadmin", "global"),))
+        app = build(desk, metrics=lambda: METRICS)
+        async with serving(app) as url, httpx2.AsyncClient(base_url=url, timeout=10) as http:
+            yield Admin(url, desk, http, root)
+    finally:
+        await desk.aclose()
+
+
+def new(alias: str = "default", **more: Any) -> dict[str, Any]:
+    """A body that creates an openai config."""
+    body = {"alias": alias, "default_config": True, "provider_slug": "openai", "secret": KEY}
+    return {**body, **more}
+
+
+def store_bytes(folder: Path) -> bytes:
+    """Every byte of the database's files."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("wardgate.db*")))

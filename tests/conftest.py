@@ -1,0 +1,131 @@
+"""Fixtures every test may use, and the rule that nothing is skipped.
+
+Servers start when the first test asks for them and live as long as the session. Tests run on
+uvloop, as the gateway does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+
+import pytest
+import uvloop
+
+from admin.demo.upstream import Upstream
+from tests import node, servers
+from tests.servers import Server
+
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_NUMBERS = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # google-genai 3.4 subclasses aiohttp's session, which aiohttp discourages.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
+    )
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that did not run proves nothing: a skip is a failure."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as failed: {_reason(report.longrepr)}"
+        # With this attribute left, an expected failure would not count in the exit status.
+        vars(report).pop("wasxfail", None)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a module that skips itself."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as failed: {_reason(report.longrepr)}"
+    return report
+
+
+def _reason(longrepr: object) -> str:
+    return str(longrepr[-1]) if isinstance(longrepr, tuple) else str(longrepr)
+
+
+@pytest.fixture(autouse=True)
+def clean_environ() -> Iterator[None]:
+    """No setting, provider key or proxy of the developer's shell reaches a test."""
+    before = dict(os.environ)
+    for name in before:
+        if _is_ours(name):
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def _is_ours(name: str) -> bool:
+    low = name.lower()
+    return (
+        low.startswith(("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_"))
+        or low.endswith(("_api_key", "_auth_token"))
+        or low in _PROXIES
+    )
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """The demo upstream with its own answers, scripted by `x-demo`."""
+    async with Upstream() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[Server]:
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_redis: Server) -> str:
+    """A Redis with nothing in it."""
+    servers.redis_command(shared_redis.port, "FLUSHALL")
+    return servers.redis_url(shared_redis)
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[Server]:
+    with servers.postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: Server) -> Iterator[str]:
+    """A database with nothing in it."""
+    with servers.fresh_database(shared_postgres, f"test_{next(_NUMBERS)}") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nginx_program() -> str:
+    """Path of nginx's binary."""
+    return servers.nginx_program()
+
+
+@pytest.fixture(scope="session")
+def npm_clients() -> None:
+    """The npm clients are installed."""
+    node.install()

@@ -1,0 +1,188 @@
+"""/api/v1/client-keys: shown once, listed without secrets, revoked for good, scope by scope."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway import credential
+from tests.admin_serve import CONFIGS, GATEWAYS, Admin, admin, new, store_bytes
+
+KEYS = "/api/v1/client-keys"
+GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
+OTHER = "group:gr_01hz1f0kw36f82k9s4nzpc4s34"
+
+
+in_module = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
+    """One app for the many requests that change nothing."""
+    async with admin(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Admin]:
+    async with admin(tmp_path) as running:
+        yield running
+
+
+async def made(app: Admin, **fields: Any) -> dict[str, Any]:
+    answer = await app.call("POST", KEYS, {"name": "app", **fields})
+    assert answer.status_code == 201, answer.text
+    result: dict[str, Any] = answer.json()
+    return result
+
+
+async def test_create_shows_the_key_this_once(app: Admin, tmp_path: Path) -> None:
+    shown = await made(app)
+    read = credential.read(shown["key"])
+    assert read is not None
+    assert (read.prefix, read.public_id) == ("wg", shown["id"])
+    assert (shown["name"], shown["scope"]) == ("app", "global")
+    for path in (KEYS, f"{KEYS}/{shown['id']}", "/api/v1/audit"):
+        answer = await app.call("GET", path)
+        assert answer.status_code == 200
+        assert shown["key"] not in answer.text
+    assert shown["key"].encode() not in store_bytes(tmp_path)
+
+
+async def test_create_takes_every_documented_field(app: Admin) -> None:
+    fields = {
+        "scope": GROUP,
+        "allowedModels": ["gpt-4o", "openai/gpt-4o-mini"],
+        "rateLimit": 5,
+        "rateLimitPeriod": 10,
+        "expiresAt": "2999-01-01T00:00:00.000Z",
+    }
+    shown = await made(app, **fields)
+    assert {name: shown[name] for name in fields} == fields
+    listed = (await app.call("GET", KEYS)).json()["data"]
+    del shown["key"]
+    assert listed == [shown]
+    assert listed[0]["lastUsedAt"] is None
+    assert listed[0]["keyPreview"].startswith("wg_")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({}, "/name"),
+        ({"name": ""}, "/name"),
+        ({"name": "a\u0000b"}, "/name"),
+        ({"name": "a", "scope": "planet:earth"}, "/scope"),
+        ({"name": "a", "agentId": "nobody"}, "/agentId"),
+        ({"name": "a", "allowedModels": "gpt"}, "/allowedModels"),
+        ({"name": "a", "rateLimit": 0}, "/rateLimit"),
+        ({"name": "a", "expiresAt": "tomorrow"}, "/expiresAt"),
+        ({"name": "a", "expiresAt": "2030-01-01T00:00:00"}, "/expiresAt"),
+        ({"name": "a", "expiresAt": "9999-12-31T23:59:59-12:00"}, "/expiresAt"),
+        ({"name": "a", "expiresAt": "1999-01-01T00:00:00Z"}, "/expiresAt"),
+        ({"name": "a", "rate_limit": 5}, "/rate_limit"),
+    ],
+)
+@in_module
+async def test_create_points_at_the_field_when_it_is_wrong(
+    shared: Admin, body: dict[str, Any], pointer: str
+) -> None:
+    answer = await shared.call("POST", KEYS, body)
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert (problem["status"], problem["title"]) == (400, "Bad Request")
+    assert problem["errors"][0]["pointer"] == pointer
+
+
+async def test_list_goes_on_from_a_cursor(app: Admin) -> None:
+    ids = [(await made(app, name=f"app {n}"))["id"] for n in range(5)]
+    seen: list[str] = []
+    after = ""
+    for more in (True, True, False):
+        page = (await app.call("GET", f"{KEYS}?limit=2{after}")).json()
+        assert page["hasMore"] is more
+        seen += [row["id"] for row in page["data"]]
+        after = f"&after={page['next']}"
+    assert page["next"] is None
+    assert seen == ids
+
+
+@pytest.mark.parametrize("asked", ["limit=0", "limit=101", "limit=x", "after=x", "after=-1"])
+@in_module
+async def test_list_refuses_when_paging_is_nonsense(shared: Admin, asked: str) -> None:
+    answer = await shared.call("GET", f"{KEYS}?{asked}")
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["query"] == asked.partition("=")[0]
+
+
+async def test_revoke_takes_the_key_off_the_list(app: Admin) -> None:
+    shown = await made(app)
+    answer = await app.call("DELETE", f"{KEYS}/{shown['id']}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert (await app.call("GET", KEYS)).json() == {"data": [], "hasMore": False, "next": None}
+
+
+@pytest.mark.parametrize("key_id", ["nope", "%00", "a" * 300])
+@in_module
+async def test_not_found_when_there_is_no_such_key(shared: Admin, key_id: str) -> None:
+    for method in ("GET", "DELETE"):
+        answer = await shared.call(method, f"{KEYS}/{key_id}")
+        assert (answer.status_code, answer.json()["title"]) == (404, "Not Found")
+
+
+async def test_the_header_names_the_scope_when_the_body_does_not(app: Admin) -> None:
+    answer = await app.call("POST", KEYS, {"name": "a"}, headers={"wardgate-scope": GROUP})
+    assert answer.json()["scope"] == GROUP
+    clash = {"name": "a", "scope": "global"}
+    answer = await app.call("POST", KEYS, clash, headers={"wardgate-scope": GROUP})
+    assert answer.status_code == 400
+    answer = await app.call("GET", f"{KEYS}?scope=global", headers={"wardgate-scope": GROUP})
+    assert answer.status_code == 400
+
+
+async def test_a_group_token_manages_the_keys_of_its_scopes_only(app: Admin) -> None:
+    theirs = await made(app)
+    held = await app.token(("GroupAIProviders.Manage", GROUP), ("GroupAIProviders.Manage", OTHER))
+    mine = []
+    for scope in (GROUP, GROUP, OTHER, OTHER):
+        answer = await app.call("POST", KEYS, {"name": "a", "scope": scope}, token=held)
+        assert answer.status_code == 201
+        mine.append(answer.json()["id"])
+    seen = []
+    for after in ("0", "3"):
+        page = (await app.call("GET", f"{KEYS}?limit=3&after={after}", token=held)).json()
+        seen += [row["id"] for row in page["data"]]
+    assert (seen, page["hasMore"]) == (mine, False)
+    one = (await app.call("GET", f"{KEYS}?scope={OTHER}", token=held)).json()["data"]
+    assert [row["id"] for row in one] == mine[2:]
+    assert (await app.call("GET", f"{KEYS}?scope=global", token=held)).json()["data"] == []
+    for method, path, body in (
+        ("POST", KEYS, {"name": "a"}),
+        ("GET", f"{KEYS}/{theirs['id']}", None),
+        ("DELETE", f"{KEYS}/{theirs['id']}", None),
+    ):
+        assert (await app.call(method, path, body, token=held)).status_code == 404
+
+
+@in_module
+async def test_only_bearer_tokens_count_here(shared: Admin) -> None:
+    answer = await shared.call("GET", KEYS, token="", headers={"x-auth-key": shared.root})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    reader = await shared.token(("AIProviders.Read", "global"))
+    assert (await shared.call("GET", KEYS, token=reader)).status_code == 200
+    answer = await shared.call("POST", KEYS, {"name": "a"}, token=reader)
+    assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+
+
+async def test_keys_go_with_their_gateway(app: Admin) -> None:
+    await app.call("POST", CONFIGS, new())
+    scope = f"gateway:{GATEWAYS.split('/')[2]}/gw"
+    await made(app, scope=scope)
+    await app.call("DELETE", f"{GATEWAYS}/gw")
+    assert (await app.call("GET", KEYS)).json()["data"] == []

@@ -1,0 +1,97 @@
+"""Log lines: JSON, one a line, masked where a library or an error speaks."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+
+from gateway import logs, masking
+from gateway.shapes import Secret
+
+KEY = "sk-proj-canary-0123456789abcdefghij"
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers, root.level
+    yield
+    root.handlers = before
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@contextmanager
+def lines(tmp_path: Path, level: str = "info") -> Iterator[list[dict[str, Any]]]:
+    """What is logged in the block, once it has ended."""
+    path, found = tmp_path / "log", []  # type: tuple[Path, list[dict[str, Any]]]
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    logs.configure(level, masking.mask, fd)
+    yield found
+    os.close(fd)
+    found += [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def test_line_is_json_with_time_level_and_event_first(tmp_path: Path) -> None:
+    with lines(tmp_path) as found:
+        logs.request_logger().info("request", status=200, path=Path("/v1"), key=Secret(b"x"))
+    [line] = found
+    assert list(line)[:3] == ["time", "level", "event"]
+    assert (line["level"], line["event"], line["status"]) == ("info", "request", 200)
+    assert (line["path"], line["key"]) == ("/v1", "Secret(***)")
+
+
+def test_level_below_the_one_set_is_not_written(tmp_path: Path) -> None:
+    with lines(tmp_path, "warning") as found:
+        logs.request_logger().info("request")
+        logs.request_logger().warning("careful")
+    assert [line["event"] for line in found] == ["careful"]
+
+
+def test_errors_are_masked(tmp_path: Path) -> None:
+    with lines(tmp_path) as found:
+        logs.request_logger().error("defect", exc_info=ValueError(f"bad key {KEY}"))
+    [line] = found
+    assert "ValueError" in line["exception"]
+    assert "canary" not in str(line)
+
+
+def test_traceback_of_the_error_being_handled_is_written(tmp_path: Path) -> None:
+    with lines(tmp_path) as found:
+        try:
+            raise KeyError("lost")
+        except KeyError:
+            logs.request_logger().error("defect", exc_info=True)
+    assert "KeyError: 'lost'" in found[0]["exception"]
+
+
+def test_libraries_speak_in_the_same_format_and_masked(tmp_path: Path) -> None:
+    with lines(tmp_path) as found:
+        logging.getLogger("aiohttp.client").warning("odd header %s", KEY)
+        logging.getLogger("uvicorn.error").info("Started server process")
+    [line] = found
+    assert (line["level"], line["library"]) == ("warning", "aiohttp.client")
+    assert "canary" not in line["event"]
+
+
+def test_log_nobody_reads_does_not_raise() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    logs.configure("info", masking.mask, writing)
+    logs.request_logger().info("request")
+    os.close(writing)
+    logs.request_logger().info("request")
+
+
+@pytest.mark.parametrize("level", logs.LEVELS)
+def test_every_level_of_the_settings_is_known(level: str) -> None:
+    logs.configure(level)
+    assert logs.request_logger() is not None

@@ -1,0 +1,168 @@
+"""Streams while they run: usage counted and hidden, heartbeats, backpressure, limits in front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from prometheus_client import REGISTRY
+
+from admin.demo.upstream import Script, Upstream
+from gateway.shapes import RateLimit
+from tests.serve import Answer, Pair, RawClient, request_bytes
+from tests.world import World, served
+
+SSE = ((b"content-type", b"text/event-stream"),)
+CHAT = "/v1/chat/completions"
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"Hi"}}],"usage":null}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def chat(key: str, **fields: object) -> bytes:
+    body = json.dumps({"model": "gpt-4o", "stream": True, "messages": [], **fields}).encode()
+    return request_bytes("POST", CHAT, {"authorization": f"Bearer {key}"}, body)
+
+
+async def stream_once(port: int, key: str, **fields: object) -> Answer:
+    async with RawClient(port) as client:
+        await client.send(chat(key, **fields))
+        return await client.answer("POST")
+
+
+def tokens(kind: str, provider: str) -> float:
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": provider,
+        "gen_ai_request_model": "gpt-4o",
+        "gen_ai_token_type": kind,
+    }
+    return REGISTRY.get_sample_value("gen_ai_client_token_usage_sum", labels) or 0.0
+
+
+async def test_usage_is_asked_for_counted_and_hidden_where_a_setting_asks() -> None:
+    script = Script(headers=SSE, chunks=[WORD, USAGE, DONE], framing="chunked")
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        before = tokens("input", "openai"), tokens("output", "openai")
+        async with served(world, count_usage=True) as house:
+            answer = await stream_once(house.port, key)
+            sent = upstream.received[0].json()
+    assert sent["stream_options"] == {"include_usage": True}
+    assert (answer.body, answer.ending) == (WORD + DONE, "clean")
+    assert (tokens("input", "openai"), tokens("output", "openai")) == (before[0] + 7, before[1] + 3)
+
+
+async def test_usage_the_client_asked_for_is_left_alone() -> None:
+    script = Script(headers=SSE, chunks=[WORD, USAGE, DONE], framing="chunked")
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        async with served(world, count_usage=True) as house:
+            answer = await stream_once(house.port, key, stream_options={"include_usage": True})
+    assert answer.body == WORD + USAGE + DONE
+
+
+async def test_usage_is_not_asked_for_otherwise() -> None:
+    script = Script(headers=SSE, chunks=[WORD, DONE], framing="chunked")
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        async with served(world) as house:
+            await stream_once(house.port, key)
+        assert "stream_options" not in upstream.received[0].json()
+
+
+async def test_heartbeat_stands_between_events_while_the_upstream_is_silent() -> None:
+    gate = asyncio.Event()
+    half = len(WORD) // 2
+    script = Script(
+        headers=SSE,
+        chunks=[WORD, WORD[:half], WORD[half:] + DONE],
+        framing="chunked",
+        gates=[None, gate, None],
+    )
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        async with served(world, heartbeat=0.02) as house, RawClient(house.port) as client:
+            await client.send(chat(key))
+            head = await client.head()
+            await client.read_until(WORD + b"\r\n")
+            beat = await client.read_until(b"\n\n\r\n")
+            gate.set()
+            answer = await client.body_of(head)
+    assert beat.partition(b"\r\n")[2].startswith(b":")
+    without_beats = b"".join(
+        line + b"\n\n" for line in answer.body.split(b"\n\n") if line and not line.startswith(b":")
+    )
+    assert without_beats == WORD + DONE
+
+
+async def test_upstream_is_paused_while_the_client_does_not_read() -> None:
+    # 64 MiB are on offer; what sockets and buffers hold is a few MiB.
+    chunk = b"data: " + b"x" * 65_528 + b"\n\n"
+    script = Script(headers=SSE, chunks=[chunk] * 1024, framing="chunked")
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        async with served(world) as house, RawClient(house.port) as client:
+            await client.send(chat(key))
+            await client.head()
+            received = await upstream.wait_received()
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await received.done.wait()
+
+
+async def test_limit_of_50_admits_exactly_50_of_500_at_once() -> None:
+    async with Upstream(Script(body=b"{}")) as upstream:
+        world = World()
+        world.config("openai", upstream.url, limit=RateLimit(50, 60))
+        key = world.key()
+        async with served(world, clock=lambda: 1_000_000_020.0) as house:
+            answers = await asyncio.gather(*(stream_once(house.port, key) for _ in range(500)))
+        assert len(upstream.received) == 50
+    assert sorted(answer.status for answer in answers) == [200] * 50 + [429] * 450
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert_says_when_to_come_back(refused)
+
+
+def assert_says_when_to_come_back(answer: Answer) -> None:
+    """The window [960, 1020) of the clock ends … seconds after the request's time."""
+    headers: dict[bytes, bytes] = dict(answer.headers)
+    assert json.loads(answer.body)["error"]["code"] == "rate_limit_exceeded"
+    assert 0 < int(headers[b"retry-after"]) <= 60
+    assert int(headers[b"retry-after-ms"]) <= 60_000
+    assert headers[b"x-should-retry"] == b"true"
+    assert headers[b"x-ratelimit-limit-requests"] == b"50"
+    assert headers[b"x-ratelimit-remaining-requests"] == b"0"
+    assert headers[b"x-ratelimit-reset-requests"].endswith(b"ms")
+    assert headers[b"ratelimit-policy"] == b'"config";q=50;w=60'
+    assert headers[b"ratelimit"].startswith(b'"config";r=0;t=')
+
+
+async def test_limit_is_told_in_anthropics_words() -> None:
+    async with Upstream(Script(body=b"{}")) as upstream:
+        world = World()
+        world.config("anthropic", upstream.url, dialect="anthropic")
+        headers: list[Pair] = [
+            (b"x-api-key", world.key(limit=RateLimit(1, 60)).encode()),
+            (b"anthropic-version", b"2023-06-01"),
+        ]
+        body = b'{"model":"claude-sonnet-4-5","messages":[]}'
+        async with served(world) as house, RawClient(house.port) as client:
+            assert (await client.request("POST", "/v1/messages", headers, body)).status == 200
+            answer = await client.request("POST", "/v1/messages", headers, body)
+        assert len(upstream.received) == 1
+    told = json.loads(answer.body)
+    assert (answer.status, told["type"]) == (429, "error")
+    assert told["error"]["type"] == "rate_limit_error"
+    assert answer.header(b"ratelimit-policy") == b'"client";q=1;w=60'

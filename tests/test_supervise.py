@@ -1,0 +1,253 @@
+"""The parent of the house: what it starts, what it replaces, what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+from ipaddress import ip_network
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway.child import LONGEST_PAUSE, Role, pause
+from gateway.errors import StartRefused
+from gateway.pipe import Boot, Message, Reload, Serving, Stop, Used, connect, spell
+from gateway.publish import write_private
+from gateway.settings import Settings
+from gateway.shapes import Secret
+from gateway.supervise import House, Plan, listen
+from tests.houses import accepts, children, environment, gone, house, until, wardgate
+
+DIED = "process died, starting another"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Boot({"WARDGATE_PORT": "1"}, [("a", b"\x00" * 32)], 1, 2, "/s", "/m"),
+        Reload(7),
+        Stop(),
+        Serving(3),
+        Used({"k": 1.5}),
+    ],
+)
+async def test_pipe_carries_every_message(message: Message) -> None:
+    left, right = socket.socketpair()
+    one, other = await connect(left), await connect(right)
+    one.send(message)
+    assert await other.receive() == message
+    await one.aclose()
+    assert await other.receive() is None
+    await other.aclose()
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", b"\x00\x00\x00\x02{}", b"\x00\x00"])
+async def test_pipe_ends_when_the_other_side_talks_nonsense(junk: bytes) -> None:
+    left, right = socket.socketpair()
+    pipe = await connect(right)
+    left.sendall(junk)
+    left.close()
+    assert await pipe.receive() is None
+    await pipe.aclose()
+
+
+def test_boot_message_does_not_show_the_ring() -> None:
+    assert "secret" not in repr(Boot({}, [("a", b"secret")]))
+
+
+def test_settings_survive_being_spelled() -> None:
+    settings = Settings(
+        data_dir=Path("/srv/x"),
+        host="::1",
+        port=0,
+        workers=3,
+        kek_file_group_readable=True,
+        allowed_upstream_cidrs=(ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+        provider_base_urls={"openai": "http://a/v1", "groq": "http://b/v1"},
+        idle_timeout=0.05,
+        heartbeat=0.0,
+    )
+    assert Settings.from_env(spell(settings)) == settings
+
+
+def test_settings_are_spelled_without_secrets() -> None:
+    settings = Settings(keks=Secret(b"a:xyz"), bootstrap_admin_token=Secret(b"wga_xyz"))
+    assert "xyz" not in str(spell(settings))
+
+
+def test_pause_grows_and_is_bounded() -> None:
+    assert pause(0) == 0.0
+    assert pause(1) < pause(2) < pause(3)
+    assert pause(500) == LONGEST_PAUSE
+
+
+def test_listen_binds_every_address_of_a_name_at_one_port() -> None:
+    bound = listen("localhost", 0)
+    ports = {sock.getsockname()[1] for sock in bound}
+    assert len(ports) == 1
+    for sock in bound:
+        sock.close()
+
+
+def test_listen_refuses_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(StartRefused, match=f"127.0.0.1:{port}.*choose another port"):
+            listen("127.0.0.1", port)
+
+
+def test_listen_refuses_an_address_of_another_machine() -> None:
+    with pytest.raises(StartRefused, match="no such address"):
+        listen("192.0.2.1", 0)
+
+
+def test_private_file_is_replaced_whole_and_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.sealed"
+    write_private(path, b"old")
+    write_private(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_house_gives_up_when_a_process_never_starts(tmp_path: Path) -> None:
+    deaths: list[tuple[str, int]] = []
+    plan = Plan(
+        Settings(data_dir=tmp_path),
+        neighbours=(Role("broken", ("no_such_module",)),),
+        died=lambda name, pid, code: deaths.append((name, code)),
+    )
+    async with House(plan, environment(tmp_path)) as broken:
+        with pytest.raises(StartRefused, match="the broken process does not start"):
+            await broken.open([("a", b"\x00" * 32)])
+    assert deaths == [("broken", 1)] * 3
+    assert os.listdir(tmp_path) == []
+
+
+async def test_house_sweeps_metrics_of_parents_that_were_killed(tmp_path: Path) -> None:
+    dead, alive = tmp_path / "metrics-999999999", tmp_path / f"metrics-{os.getppid()}"
+    dead.mkdir()
+    alive.mkdir()
+    async with House(Plan(Settings(data_dir=tmp_path)), environment(tmp_path)) as empty:
+        assert not dead.exists()
+        assert empty.metrics.is_dir()
+    assert os.listdir(tmp_path) == [alive.name]
+
+
+async def test_dead_workers_are_replaced_and_others_serve_on(tmp_path: Path) -> None:
+    async with house(tmp_path / "data", "--workers", "2") as running:
+        before = running.workers()
+        assert len(before) == 2
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda: gone(before[0]), "the worker to die")
+        async with httpx2.AsyncClient(base_url=running.gateway) as client:
+            assert (await client.get("/readyz")).status_code == 200
+        await until(lambda: len(set(running.workers()) - set(before)) == 1, "another worker")
+        assert before[1] in running.workers()
+        [line] = [line for line in running.lines() if line["event"] == DIED]
+        assert (line["pid"], line["code"]) == (before[0], -signal.SIGKILL)
+
+
+async def test_dead_admin_is_replaced_and_the_gateway_serves_on(tmp_path: Path) -> None:
+    async with house(tmp_path / "data") as running:
+        workers, admin = running.workers(), running.neighbour("admin")
+        os.kill(admin, signal.SIGKILL)
+        await until(lambda: gone(admin), "the admin app to die")
+        async with httpx2.AsyncClient(timeout=30) as client:
+            assert (await client.get(f"{running.gateway}/readyz")).status_code == 200
+            # The parent holds the listening socket: this waits for the next admin app.
+            assert (await client.get(f"{running.admin}/livez")).status_code == 200
+        assert running.neighbour("admin") != admin
+        assert running.workers() == workers
+
+
+async def test_children_leave_when_the_parent_is_killed(tmp_path: Path) -> None:
+    async with house(tmp_path / "data", "--demo", "--workers", "2") as running:
+        pids = list(children(running.pid))
+        assert len(pids) == 4
+        assert await running.stop(signal.SIGKILL) == -signal.SIGKILL
+        await until(lambda: all(map(gone, pids)), "every child to leave")
+
+
+async def test_revoked_key_is_refused_by_every_worker_within_a_second(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with house(data, "--workers", "3") as running:
+        _, key, noted = await wardgate(data, "keys", "create", "app")
+        headers = {"authorization": f"Bearer {key.strip()}"}
+        async with httpx2.AsyncClient(base_url=running.gateway, headers=headers) as client:
+
+            async def statuses() -> set[int]:
+                # A connection each, so that workers take turns.
+                answers = [
+                    await client.get("/v1/models", headers={"connection": "close"})
+                    for _ in range(12)
+                ]
+                return {answer.status_code for answer in answers}
+
+            async with asyncio.timeout(10):
+                while await statuses() != {200}:
+                    pass
+            code, _, _ = await wardgate(data, "keys", "revoke", noted.split()[1])
+            assert code == 0
+            async with asyncio.timeout(1):
+                while await statuses() != {401}:
+                    pass
+
+
+async def test_house_starts_from_the_sealed_file_while_the_store_is_away(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    async with house(data) as running:
+        assert await running.stop() == 0
+    database = data / "wardgate.db"
+    good = database.read_bytes()
+    database.write_bytes(b"not a database at all, whatever one asks of it" * 100)
+    async with house(data) as running:
+        events = [str(line["event"]) for line in running.lines()]
+        assert "store away, serving from the sealed file" in events
+        assert "The store is away" in running.said
+        async with httpx2.AsyncClient(timeout=30) as client:
+            assert (await client.get(f"{running.gateway}/readyz")).status_code == 200
+            fresh = data / "wardgate.db.good"
+            fresh.write_bytes(good)
+            fresh.rename(database)
+        await until(lambda: accepts(running.admin), "the admin app to find the store")
+        assert "store back" in [line["event"] for line in running.lines()]
+
+
+async def test_house_without_store_or_sealed_file_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "wardgate.db").write_bytes(b"not a database" * 100)
+    code, _, said = await wardgate(tmp_path, "serve", "--port", "0", "--admin-port", "0")
+    assert code == 1
+    assert "no routing table to start from" in said
+
+
+async def test_worker_that_refuses_its_settings_ends_the_start(tmp_path: Path) -> None:
+    words = ("serve", "gateway", "--port", "0")
+    code, _, said = await wardgate(tmp_path, *words, WARDGATE_REDIS_URL="carrier-pigeon://loft")
+    assert code == 1
+    assert "does not start" in said
+    assert "Traceback" not in said
+
+
+async def test_gateway_alone_serves_metrics_on_a_port_of_its_own(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    async with house(tmp_path / "data", "gateway", "--metrics-port", port) as running:
+        assert len(children(running.pid)) == 1
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            assert (await client.get("/livez")).status_code == 200
+            assert (await client.get("/readyz")).status_code == 200
+            assert "wardgate_build_info" in (await client.get("/metrics")).text
+            assert (await client.get("/elsewhere")).status_code == 404
+            assert (await client.post("/metrics")).status_code == 404
+
+
+async def test_metrics_folder_is_gone_after_the_house(tmp_path: Path) -> None:
+    async with house(tmp_path / "data") as running:
+        assert list((tmp_path / "data").glob(f"metrics-{running.pid}/*.db"))
+        assert await running.stop(signal.SIGINT) == 0
+    assert not list((tmp_path / "data").glob("metrics-*"))
