@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from itertools import count
 from time import perf_counter
 
 from gateway import __version__, logs, metrics
@@ -33,21 +34,27 @@ class Gateway:
     def __init__(self, house: Furniture) -> None:
         self._house = house
         self._draining = False
+        self._inflight = 0
+        self._ids = count(1)
+        # Unique, not secret: a prefix of this process and a number cost no system call a request.
+        self._prefix = "req_" + secrets.token_hex(8)
 
     def swap(self, snapshot: Snapshot) -> None:
         """Serve from `snapshot` from the next request on; running ones keep theirs."""
         self._house.snapshot = snapshot
         metrics.snapshot_revision.set(snapshot.revision)
-        self._tell_ages()
+        self._tell_gauges()
 
-    def _tell_ages(self) -> None:
+    def _tell_gauges(self) -> None:
         now = self._house.clock()
+        metrics.inflight.set(self._inflight)
         metrics.snapshot_age.set(max(0.0, now - self._house.snapshot.compiled_at))
         metrics.catalog_age.set(max(0.0, now - self._house.catalog.age_date))
 
     def take_used(self) -> dict[str, float]:
         """Client key id -> last use (Unix seconds), since the last call about a second ago."""
-        self._tell_ages()
+        self._tell_gauges()
+        metrics.write_out()
         used, self._house.used = self._house.used, {}
         return used
 
@@ -61,13 +68,13 @@ class Gateway:
 
     async def _serve(self, scope: AsgiScope, take: Receive, send: Send) -> None:
         exchange = Exchange(
-            "req_" + secrets.token_hex(12),
+            f"{self._prefix}{next(self._ids):08x}",
             scope["method"],
             scope["raw_path"],
             scope["headers"],
             perf_counter(),
         )
-        metrics.inflight.inc()
+        self._inflight += 1
         try:
             await receive(self._house, exchange, scope, take, send)
         except Exception as error:  # the boundary: a defect of ours, said so
@@ -75,7 +82,7 @@ class Gateway:
             sorry = GatewayError("a defect in Wardgate, see its log", code="internal_error")
             await refuse(sorry, exchange, send, [])
         finally:
-            metrics.inflight.dec()
+            self._inflight -= 1
 
     async def _answer_health(self, scope: AsgiScope, send: Send) -> None:
         ready = scope["raw_path"] == b"/livez" or not self._draining
@@ -92,6 +99,8 @@ class Gateway:
         self._draining = True
         await self._house.engine.aclose()
         await self._house.limiter.aclose()
+        metrics.write_out()
+        logs.flush()
         await send({"type": "lifespan.shutdown.complete"})
 
 

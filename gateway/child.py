@@ -80,8 +80,10 @@ class Child:
         return f"<Child {self.role.name} pid={self.pid} {state} failures={self.failures}>"
 
     async def start(self) -> None:
-        """Start the interpreter; it imports its code and then waits for `boot`."""
+        """Start the interpreter; it imports its code, then waits for `boot` if that is to come."""
         await self._spawn()
+        if self._boot is not None:
+            self.send(self._boot)
         self._life = asyncio.create_task(self._keep())
 
     def boot(self, boot: Boot) -> None:

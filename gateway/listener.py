@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway import edge
+from gateway.asgi import CONNECTION
 from gateway.dialects.table import DIALECTS
 from gateway.errors import GatewayError, HeadTooLarge, Malformed, SlowClient
 from gateway.paths import caller
@@ -23,6 +25,41 @@ from gateway.settings import Settings
 _MOST_HEAD = 64 * 1024
 # Said of answers that are left unfinished on purpose, and of clients' nonsense: not news.
 _NOT_NEWS = ("ASGI callable returned without completing", "Invalid HTTP request", "Unsupported up")
+
+
+class Joining:
+    """A transport that sends a response's head together with the body bytes behind it.
+
+    uvicorn writes them one after the other, and uvloop makes a system call of each write.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head: bytes | None = None
+        self.is_closing = transport.is_closing
+        self.get_extra_info = transport.get_extra_info
+        self.pause_reading = transport.pause_reading
+        self.resume_reading = transport.resume_reading
+
+    def write(self, data: bytes) -> None:
+        """Write, but keep a head until the next write or the loop's next turn."""
+        head, self._head = self._head, None
+        if head is not None:
+            self._transport.write(head + data)
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._head is not None:
+            self.write(b"")
 
 
 class Listener(HttpToolsProtocol):
@@ -35,14 +72,23 @@ class Listener(HttpToolsProtocol):
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self.url = b""
+        self.gone = False
+        self.on_departure: Callable[[], None] | None = None
+
+    @property
+    def body_arrived(self) -> bool:
+        return not self.cycle.more_body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, Joining(transport, self.loop)))
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self.gone = True
         super().connection_lost(exc)
+        if self.on_departure is not None and not self.cycle.response_complete:
+            self.on_departure()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -57,6 +103,7 @@ class Listener(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        cast(dict[str, Any], self.scope)[CONNECTION] = self
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:

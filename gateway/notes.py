@@ -6,6 +6,7 @@ Pure. Read from the exchange by receive.py just before an answer begins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gateway.exchange import Exchange
 from gateway.shapes import Headers
@@ -24,10 +25,14 @@ def notes_of(
         notes.append((b"x-request-id", ours))
     if exchange.candidate is not None:
         config = exchange.candidate.config
-        notes.append((b"wardgate-provider", config.provider.encode()))
-        notes.append((b"wardgate-config", config.alias.encode()))
+        notes += _served_by(config.provider, config.alias)
     if exchange.sent is not None and now is not None:
         upstream, total = now - exchange.sent, now - exchange.started
         timing = b"upstream;dur=%.1f, gateway;dur=%.1f"
         notes.append((b"server-timing", timing % (upstream * 1e3, (total - upstream) * 1e3)))
     return notes
+
+
+@lru_cache(maxsize=4096)
+def _served_by(provider: str, alias: str) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"wardgate-provider", provider.encode()), (b"wardgate-config", alias.encode())

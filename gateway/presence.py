@@ -1,6 +1,7 @@
 """Is the client still there? Reads its body, and cancels the request's task when it leaves.
 
-One object a request, over ASGI's `receive`. Never sends anything. Used by receive.py.
+One object a request, over ASGI's `receive` and the listener's connection, which tells of the
+client's leaving without a task that waits for it. Never sends anything. Used by receive.py.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from gateway.asgi import Receive
+from gateway.asgi import Connection, Message, Receive
 from gateway.errors import ClientGone, GatewayError, SlowClient, TooLarge
 
 
 class Presence:
     """`gone` is set, and the task that made this object cancelled, once the client has left."""
 
-    def __init__(self, receive: Receive, body_timeout: float) -> None:
+    def __init__(self, receive: Receive, connection: Connection, body_timeout: float) -> None:
         self._receive = receive
+        self._connection = connection
         self._body_timeout = body_timeout
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
         self._complete = False
         self.gone = False
         self.slow = False
@@ -51,15 +53,8 @@ class Presence:
         if head:
             yield head
         while not self._complete:
-            try:
-                piece = await self._next()
-            except (ClientGone, SlowClient) as error:
-                self._leave(slow=isinstance(error, SlowClient))
-                await asyncio.Event().wait()  # the cancellation ends this wait
-                return
-            if piece:
+            if piece := await self._next():
                 yield piece
-        self.watch()
 
     @property
     def complete(self) -> bool:
@@ -67,9 +62,11 @@ class Presence:
         return self._complete
 
     def watch(self) -> None:
-        """From here on the client's leaving cancels the request. The body has been read."""
-        if self._watcher is None:
-            self._watcher = asyncio.create_task(self._until_gone())
+        """From here on the client's leaving cancels the request."""
+        if self._connection.gone:
+            self._left()
+        else:
+            self._connection.on_departure = self._left
 
     def reason(self) -> GatewayError | None:
         """Why the request's task was cancelled, if it was the client's doing."""
@@ -82,29 +79,35 @@ class Presence:
         return ClientGone("the client left before its answer was complete")
 
     def close(self) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-            self._watcher = None
+        """Watch no longer. The next request on the connection may already do so."""
+        if self._connection.on_departure == self._left:
+            self._connection.on_departure = None
 
     async def _next(self) -> bytes:
-        try:
-            async with asyncio.timeout(self._body_timeout):
-                message = await self._receive()
-        except TimeoutError:
-            raise SlowClient("the request body stopped arriving") from None
+        message = await (self._receive() if self._connection.body_arrived else self._in_time())
         if message["type"] == "http.disconnect":
-            self.gone = True
-            raise ClientGone("the client left while sending its body")
+            self._left()
+            await asyncio.Event().wait()  # the cancellation ends this wait
         self._complete = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
         return body
 
-    async def _until_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._leave()
+    async def _in_time(self) -> Message:
+        timer = self._loop.call_later(self._body_timeout, self._stalled)
+        try:
+            return await self._receive()
+        finally:
+            timer.cancel()
 
-    def _leave(self, *, slow: bool = False) -> None:
-        self.gone, self.slow = not slow, slow
+    def _left(self) -> None:
+        self.gone = True
+        self._cancel()
+
+    def _stalled(self) -> None:
+        self.slow = True
+        self._cancel()
+
+    def _cancel(self) -> None:
+        # Everything a request waits for ends with its task, the upstream's answer first of all.
         if self._task is not None:
             self._task.cancel()

@@ -12,7 +12,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 from gateway import edge, paths
-from gateway.asgi import AsgiScope, Receive, Send
+from gateway.asgi import CONNECTION, AsgiScope, Receive, Send
 from gateway.authenticate import authenticate
 from gateway.body import Body, outgoing, read_body
 from gateway.catalog import Catalog
@@ -60,7 +60,7 @@ async def receive(
     house: Furniture, exchange: Exchange, scope: AsgiScope, take: Receive, send: Send
 ) -> None:
     """Serve one request; raises nothing but what is not ours to handle."""
-    presence = Presence(take, house.settings.body_timeout)
+    presence = Presence(take, scope[CONNECTION], house.settings.body_timeout)
     try:
         await _walk(house, exchange, presence, scope, send)
     except GatewayError as error:
@@ -112,8 +112,7 @@ async def _exchange(
     query: bytes,
     send: Send,
 ) -> None:
-    if body.absent or presence.complete:
-        presence.watch()
+    presence.watch()
     exchange.hide_usage = _asks_usage(house.settings, match, body, candidate.config.provider)
     # A model in the path is renamed there; what the body says of it is the client's own business.
     model = candidate.model if match.model is None else None

@@ -79,7 +79,8 @@ class House:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.close)
-        for child in (*self.workers, *self.neighbours):
+        # Neighbours wait: on a busy machine they would keep the first request waiting.
+        for child in self.workers or self.neighbours:
             await child.start()
         return self
 
@@ -127,6 +128,9 @@ class House:
         await _first(_ready(self.workers or neighbours), self._hopeless.wait(), self.closing.wait())
         if self._hopeless.is_set():
             raise StartRefused(f"{self._trouble} does not start; the lines above say why")
+        if self.workers and not self.closing.is_set():
+            for child in self.neighbours:
+                await child.start()
         late = asyncio.sleep(NEIGHBOURS_WAIT)
         await _first(_ready(neighbours), late, self.closing.wait())
         self._opened = True

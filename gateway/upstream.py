@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from gateway.addresses import AddressPolicy
@@ -234,7 +234,13 @@ def _url(origin: str, target: bytes) -> URL:
 
 
 def _text_headers(headers: Headers) -> CIMultiDict[str]:
-    return CIMultiDict([(name.decode("latin-1"), _text(value)) for name, value in headers])
+    return CIMultiDict([(_name(name), _text(value)) for name, value in headers])
+
+
+@lru_cache(maxsize=1024)
+def _name(name: bytes) -> istr:
+    # An istr is folded once; aiohttp would fold a plain str again at every look-up.
+    return istr(name.decode("latin-1"))
 
 
 def _text(value: bytes) -> str:

@@ -16,6 +16,7 @@ import stat
 import string
 import sys
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -113,7 +114,11 @@ def binding(
 
     `origins` is the scheme://host:port the key may be sent to (docs/security.md).
     """
-    fields = ("1", scope, config_id, provider, auth_type, origins, str(version))
+    return _bound("1", scope, config_id, provider, auth_type, origins, str(version))
+
+
+@lru_cache(maxsize=4096)  # asked for at every request, of the configs in use
+def _bound(*fields: str) -> bytes:
     parts = [text.encode() for text in fields]
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 

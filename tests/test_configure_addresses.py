@@ -77,7 +77,6 @@ def test_checked_base_url_has_one_spelling(text: str, kept: str) -> None:
         "https://169.254.169.254/v1",
         "https://10.0.0.1/v1",
         "https://[::ffff:169.254.169.254]/v1",
-        "http://api.example.com/v1",
         "http://93.184.216.34/v1",
         "https://example.com/" + "a" * 500,
     ],
@@ -92,6 +91,12 @@ def test_checked_base_url_refuses(text: str) -> None:
 def test_loopback_is_open_only_where_an_operator_said_so(url: str) -> None:
     with pytest.raises(Refusal, match="WARDGATE_ALLOWED_UPSTREAM_CIDRS"):
         checked_base_url(url, NOBODY)
+
+
+def test_plain_http_to_a_name_is_stored_only_where_an_operator_opened_ranges() -> None:
+    assert checked_base_url("http://vllm:8000/v1", LOOPBACK) == "http://vllm:8000/v1"
+    with pytest.raises(Refusal, match="WARDGATE_ALLOWED_UPSTREAM_CIDRS"):
+        checked_base_url("http://vllm:8000/v1", NOBODY)
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Connection as SyncConnection
 
 from gateway.errors import StartRefused
 from gateway.store.compile import revision
 from gateway.store.engine import open_store
-from gateway.store.migrate import configuration, migrate
+from gateway.store.migrate import configuration, migrate, newest
 from gateway.store.tables import metadata
 
 
@@ -55,6 +56,14 @@ async def test_migrate_twice_and_back_and_again(url: str) -> None:
     await asyncio.to_thread(migrate, url)
     assert await revision(store) == 0
     await store.aclose()
+
+
+def test_newest_is_what_alembic_takes_for_its_head() -> None:
+    engine = create_engine("sqlite://")
+    with engine.connect() as connection:
+        scripts = ScriptDirectory.from_config(configuration(connection))
+    engine.dispose()
+    assert newest() == scripts.get_current_head()
 
 
 def test_migrate_from_four_threads_at_once(url: str) -> None:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import StartRefused
 from gateway.store.engine import Connection, Store, make_engine
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on PostgreSQL
@@ -34,11 +35,6 @@ def migrate(url: str) -> None:
     try:
         _make_file(url)
         asyncio.run(_migrate(url))
-    except CommandError as error:
-        raise StartRefused(
-            f"the database {shown} is not one this version knows ({error}); "
-            "start the newer version again, or restore the backup of this one"
-        ) from None
     except (SQLAlchemyError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise StartRefused(f"the database {shown} cannot be opened: {reason}") from None
@@ -46,6 +42,8 @@ def migrate(url: str) -> None:
 
 def configuration(connection: SyncConnection) -> Config:
     """Alembic's configuration for an open connection; nothing is read from an .ini file."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -58,7 +56,8 @@ async def _migrate(url: str) -> None:
     try:
         async with store.note() as conn:
             await _lock(conn)
-            await conn.run_sync(_upgrade)
+            if await conn.run_sync(_present) != newest():
+                await conn.run_sync(_upgrade)
     finally:
         await store.aclose()
 
@@ -68,8 +67,31 @@ async def _lock(conn: Connection) -> None:
         await conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 
 
+def newest() -> str:
+    """The newest revision there is a migration for."""
+    return max(path.stem[1:5] for path in (_FOLDER / "versions").glob("v*.py"))
+
+
+def _present(connection: SyncConnection) -> str | None:
+    """The revision the database is at; None for one that was never migrated."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
 def _upgrade(connection: SyncConnection) -> None:
-    command.upgrade(configuration(connection), "head")
+    # Costs a start a quarter of a second, which one with nothing to migrate need not pay.
+    from alembic import command
+    from alembic.util import CommandError
+
+    try:
+        command.upgrade(configuration(connection), "head")
+    except CommandError as error:
+        raise StartRefused(
+            f"the database is not one this version knows ({error}); "
+            "start the newer version again, or restore the backup of this one"
+        ) from None
 
 
 def _make_file(url: str) -> None:

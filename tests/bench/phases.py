@@ -22,7 +22,7 @@ from tests.bench.peers import Peer
 class Sizes:
     """How long and how much. Seconds, counts."""
 
-    closed: float = 4.0
+    closed: float = 7.5
     streams: int = 200
     pause: float = 0.1
     streaming: float = 8.0
@@ -32,6 +32,8 @@ class Sizes:
 
 QUICK = Sizes(closed=1.0, streams=100, streaming=2.0, timed=100, idle=200)
 CONNECTIONS = (1, 32, 256)
+# What else the machine does adds to a figure and never takes away: the best slice is nearest.
+SLICES = 5
 
 
 @dataclass
@@ -124,10 +126,12 @@ class Bench:
         make = partial(Closed, tally, self._request(stream=False))
         callers = await crowd(make, self.peer.port, connections, 0.2)
         await asyncio.sleep(self.sizes.closed / 8)
-        used = await self._measure(tally, self.sizes.closed)
-        answers = tally.answers
+        found = []
+        for _ in range(SLICES):
+            used = await self._measure(tally, self.sizes.closed / SLICES)
+            found.append(used / tally.answers * 1e6)
         await self._leave(tally, callers)
-        return used / answers * 1e6
+        return min(found)
 
     async def _chunks(self) -> float:
         """Processor microseconds per event, while all streams run."""
