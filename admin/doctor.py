@@ -23,12 +23,12 @@ from admin.stored import every_config
 from gateway.catalog import Catalog
 from gateway.catalog import load as load_catalog
 from gateway.errors import SealBroken, StartRefused
+from gateway.process.supervise import snapshot_file
 from gateway.settings import Settings
 from gateway.snapshot import unpack
 from gateway.store.checkup import examine as examine_store
 from gateway.store.checkup import missing_file
 from gateway.store.compile import revision
-from gateway.supervise import snapshot_file
 from gateway.vault import KeyRing, load_ring
 
 State = Literal["ok", "warn", "fail"]

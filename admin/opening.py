@@ -17,11 +17,11 @@ from admin.welcome import Welcome
 from gateway.catalog import Catalog
 from gateway.catalog import load as load_catalog
 from gateway.errors import WardgateError
-from gateway.publish import Publisher, Source, failure
+from gateway.process.publish import Publisher, Source, failure
+from gateway.process.supervise import House
 from gateway.settings import Settings
 from gateway.store.compile import revision
 from gateway.store.engine import open_store
-from gateway.supervise import House
 from gateway.vault import KeyRing
 
 # A database that does not even refuse: then it is away, and there may be a table to start from.

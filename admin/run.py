@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Literal
 
-from gateway.child import Role
 from gateway.errors import StartRefused
+from gateway.process.child import Role
+from gateway.process.supervise import House, Plan, listen
 from gateway.settings import PREFIX, Settings
-from gateway.supervise import House, Plan, listen
 
 DEMO_PORT = 8089
 _SECRETS = ("keks", "bootstrap_admin_token")
@@ -64,7 +64,7 @@ async def _serve(house: House, order: Order, bound: Bound, env: Mapping[str, str
     from admin.opening import Wishes, open_house
     from admin.welcome import words
     from gateway import logs, masking, vault
-    from gateway.scrape import answering_scrapes
+    from gateway.process.scrape import answering_scrapes
 
     settings, metrics = bound.settings, str(house.metrics)
     logs.configure(settings.log_level, masking.mask)

@@ -11,8 +11,8 @@ import sys
 
 import uvicorn
 
-from gateway.pipe import Boot, Message, Pipe, Serving
-from gateway.server import Server, obey, run, serve
+from gateway.process.pipe import Boot, Message, Pipe, Serving
+from gateway.process.server import Server, obey, run, serve
 from gateway.settings import Settings
 
 # Management calls are short; nobody's stream is cut by not waiting longer.

@@ -1,8 +1,9 @@
-"""The data plane, one file a step, in this order:
+"""The data plane. A request walks through the verbs of this folder, as receive.py calls them:
 
-receive, authenticate, resolve, limit, inject, forward, stream, record.
+    authenticate -> resolve -> limit -> inject -> forward -> stream -> record
 
-Everything else in this folder is furniture the steps use. Nothing is imported here.
+(refuse ends it early; enumerate and trace answer from here). Everything else is furniture;
+process/ is who runs it all, client/ what faces the caller. Nothing is imported here.
 """
 
 __version__ = "0.1.0"

@@ -13,8 +13,8 @@ from time import perf_counter
 
 from gateway import __version__, logs, metrics
 from gateway.addresses import AddressPolicy
-from gateway.asgi import AsgiScope, Receive, Send
 from gateway.catalog import Catalog
+from gateway.client.asgi import AsgiScope, Receive, Send
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.limit import Limiter

@@ -5,8 +5,8 @@ Answered from the snapshot and the catalog; nothing goes upstream. Called by rec
 
 from __future__ import annotations
 
-from gateway.asgi import Send
 from gateway.catalog import Catalog
+from gateway.client.asgi import Send
 from gateway.dialects.table import DIALECTS, ModelEntry
 from gateway.errors import NotFound
 from gateway.exchange import Exchange

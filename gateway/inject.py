@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from gateway.client.hygiene import towards_upstream
 from gateway.dialects.table import DIALECTS
 from gateway.errors import SealBroken, Unavailable
-from gateway.hygiene import towards_upstream
 from gateway.paths import Match
 from gateway.shapes import Candidate, Headers, ProviderConfig, Secret
 from gateway.upstream import Outbound

@@ -16,10 +16,10 @@ from gateway.errors import LimitFacts, RateLimited
 from gateway.paths import Match
 from gateway.shapes import Client, ProviderConfig, RateLimit
 from gateway.snapshot import Snapshot
-from gateway.windows import Away, Bucket, Left, Windows, bucket_of
+from gateway.windows.memory import Away, Bucket, Left, Windows, bucket_of
 
 if TYPE_CHECKING:
-    from gateway.redis_windows import RedisWindows
+    from gateway.windows.redis import RedisWindows
 
 _MOST_BUCKETS = 65_536
 _OWNERS = {"client": "this key", "gateway": "the gateway", "config": "the provider config"}
@@ -159,7 +159,7 @@ def limit_of_gateway(snapshot: Snapshot, match: Match, client: Client) -> Gatewa
 
 def _in_redis(url: str, clock: Callable[[], float], say: Callable[[str], None]) -> RedisWindows:
     # Its client library costs a worker 0.15 s and 8 MB, which one without Redis need not pay.
-    from gateway.redis_windows import RedisWindows
+    from gateway.windows.redis import RedisWindows
 
     return RedisWindows(url, clock, say)
 

@@ -11,20 +11,21 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from urllib.parse import quote
 
-from gateway import edge, paths
-from gateway.asgi import CONNECTION, AsgiScope, Receive, Send
+from gateway import paths
 from gateway.authenticate import authenticate
-from gateway.body import Body, outgoing, read_body
 from gateway.catalog import Catalog
+from gateway.client import edge
+from gateway.client.asgi import CONNECTION, AsgiScope, Receive, Send
+from gateway.client.body import Body, outgoing, read_body
+from gateway.client.notes import notes_of
+from gateway.client.presence import Presence
 from gateway.enumerate import enumerate_models
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.forward import forward
 from gateway.inject import inject
 from gateway.limit import Limiter, limit_of_gateway
-from gateway.notes import notes_of
 from gateway.paths import Match
-from gateway.presence import Presence
 from gateway.providers import NO_STREAM_OPTIONS
 from gateway.record import RequestLog, record
 from gateway.refuse import refuse

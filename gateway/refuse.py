@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from gateway.asgi import Send
+from gateway.client.asgi import Send
 from gateway.dialects.table import DIALECTS
 from gateway.errors import ClientGone, GatewayError, LimitFacts, UpstreamError
 from gateway.exchange import Exchange, Outcome

@@ -10,11 +10,11 @@ import asyncio
 from time import perf_counter
 from typing import Any
 
-from gateway.asgi import Send
+from gateway.client.asgi import Send
+from gateway.client.hygiene import towards_client
 from gateway.dialects.table import DIALECTS, Dialect
 from gateway.errors import UpstreamError
 from gateway.exchange import Exchange
-from gateway.hygiene import towards_client
 from gateway.masking import mask
 from gateway.shapes import Headers
 from gateway.tap import EventTap, Tap, UsageHider, tap_for

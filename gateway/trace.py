@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 import msgspec
 
 from gateway import paths
-from gateway.asgi import Send
 from gateway.catalog import Catalog
+from gateway.client.asgi import Send
 from gateway.exchange import Exchange
 from gateway.limit import Limiter, limit_of_gateway
 from gateway.peek import peek

@@ -56,7 +56,9 @@ class Running:
         return found[1]
 
     def workers(self) -> list[int]:
-        return [pid for pid, words in children(self.pid).items() if "gateway.worker" in words]
+        return [
+            pid for pid, words in children(self.pid).items() if "gateway.process.worker" in words
+        ]
 
     def neighbour(self, which: str) -> int:
         return next(pid for pid, words in children(self.pid).items() if f" {which} " in words)

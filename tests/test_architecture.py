@@ -45,7 +45,7 @@ READS_ENVIRONMENT = {
     "gateway/inject.py": "a key stored as $env:NAME is looked up when it is used",
     "gateway/metrics.py": "where prometheus_client keeps the numbers of several processes",
 }
-SPAWNS = {"gateway/child.py": "starts the processes of the house"}
+SPAWNS = {"gateway/process/child.py": "starts the processes of the house"}
 DANGEROUS_CALLS = {"eval", "exec", "compile", "__import__"}
 DANGEROUS_IMPORTS = {"pickle", "marshal", "shelve", "subprocess", "pty", "ctypes"}
 

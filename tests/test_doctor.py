@@ -14,7 +14,7 @@ from admin.configure import configs
 from admin.configure.desk import open_desk
 from admin.doctor import Check, examine
 from gateway import catalog
-from gateway.publish import write_private
+from gateway.process.publish import write_private
 from gateway.settings import Settings
 from gateway.snapshot import pack
 from gateway.store.engine import open_store

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.errors import LimitFacts, RateLimited, StartRefused
 from gateway.limit import Gateway, Limiter
 from gateway.shapes import Client, ProviderConfig, RateLimit
-from gateway.windows import Windows, bucket_of
+from gateway.windows.memory import Windows, bucket_of
 
 START = 1_750_000_020.0  # twenty seconds before a minute begins
 

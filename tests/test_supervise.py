@@ -13,13 +13,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.child import LONGEST_PAUSE, Role, pause
 from gateway.errors import StartRefused
-from gateway.pipe import Boot, Message, Reload, Serving, Stop, Used, connect, spell
-from gateway.publish import write_private
+from gateway.process.child import LONGEST_PAUSE, Role, pause
+from gateway.process.pipe import Boot, Message, Reload, Serving, Stop, Used, connect, spell
+from gateway.process.publish import write_private
+from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
 from gateway.shapes import Secret
-from gateway.supervise import House, Plan, listen
 from tests.houses import accepts, children, environment, gone, house, until, wardgate
 
 DIED = "process died, starting another"

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 
 from gateway.credential import digest, mint
-from gateway.pipe import Boot, Message, Pipe, Reload, Serving, Stop, Used, connect, spell
+from gateway.process.pipe import Boot, Message, Pipe, Reload, Serving, Stop, Used, connect, spell
 from gateway.settings import Settings
 from gateway.shapes import GLOBAL, Client, Scope, Secret
 from gateway.snapshot import Snapshot, pack
@@ -77,7 +77,7 @@ async def worker(tmp_path: Path, snapshot: Snapshot, *options: str) -> AsyncIter
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fds = [theirs.fileno(), listener.fileno()]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *options, "-P", "-m", "gateway.worker", *map(str, fds)),
+            *(sys.executable, *options, "-P", "-m", "gateway.process.worker", *map(str, fds)),
             pass_fds=fds, env=environment(tmp_path), stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -7,8 +7,9 @@ two or no Hosts, both framings, too many headers. Pure; called by receive.py, fi
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from gateway.asgi import AsgiScope
+from gateway.client.asgi import AsgiScope
 from gateway.errors import GatewayError, HeadTooLarge, Malformed, WrongMethod
 from gateway.shapes import Headers
 
@@ -32,17 +33,21 @@ def check(scope: AsgiScope) -> None:
         raise WrongMethod(f"method {scope['method'][:20]} is not served here")
     if ABSOLUTE_FORM in scope.get("extensions", ()):
         raise Malformed("the request target must be a path")
-    _check_path(scope["raw_path"])
+    path_problem = _path_problem(scope["raw_path"])
+    if path_problem is not None:
+        raise Malformed(path_problem)
     problem = _head_problem(scope["headers"])
     if problem is not None:
         raise problem
 
 
-def _check_path(raw_path: bytes) -> None:
+@lru_cache(maxsize=1024)
+def _path_problem(raw_path: bytes) -> str | None:
     if not _PATH.fullmatch(raw_path) or _DOTS.search(raw_path):
-        raise Malformed("the path has characters or segments that are not accepted")
+        return "the path has characters or segments that are not accepted"
     if b"%" in raw_path and _HIDDEN.search(raw_path) and not _is_arn(raw_path):
-        raise Malformed("the path has an encoded slash, backslash, dot or control character")
+        return "the path has an encoded slash, backslash, dot or control character"
+    return None
 
 
 def _is_arn(raw_path: bytes) -> bool:

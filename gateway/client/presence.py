@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from gateway.asgi import Connection, Message, Receive
+from gateway.client.asgi import Connection, Message, Receive
 from gateway.errors import ClientGone, GatewayError, SlowClient, TooLarge
 
 

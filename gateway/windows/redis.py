@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.errors import StartRefused
-from gateway.windows import Away, Bucket, Left
+from gateway.windows.memory import Away, Bucket, Left
 
 TIMEOUT = 0.2  # seconds for one request's questions together
 PAUSE = 1.0  # seconds between two tries while Redis is away

@@ -1,7 +1,7 @@
 """A gateway worker: a fresh interpreter that serves requests from a routing table and nothing else.
 
 Its first message says who it is; it opens no database and reads no secret from its environment.
-Started by supervise as `python -m gateway.worker`.
+Started by supervise as `python -m gateway.process.worker`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gateway import catalog, logs, masking
 from gateway.app import build
+from gateway.client.listener import server_config
 from gateway.errors import SealBroken
-from gateway.listener import server_config
-from gateway.pipe import Boot, Message, Pipe, Reload, Serving, Used
-from gateway.server import Server, run, serve
+from gateway.process.pipe import Boot, Message, Pipe, Reload, Serving, Used
+from gateway.process.server import Server, run, serve
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot, unpack
 from gateway.vault import KeyRing

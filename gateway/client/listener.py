@@ -15,8 +15,8 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from gateway import edge
-from gateway.asgi import CONNECTION
+from gateway.client import edge
+from gateway.client.asgi import CONNECTION
 from gateway.dialects.table import DIALECTS
 from gateway.errors import GatewayError, HeadTooLarge, Malformed, SlowClient
 from gateway.paths import caller

@@ -19,17 +19,17 @@ from typing import Any
 from gateway.catalog import Catalog
 from gateway.errors import StartRefused, WardgateError
 from gateway.logs import request_logger
-from gateway.pipe import Reload
+from gateway.process.pipe import Reload
+from gateway.process.supervise import House
 from gateway.settings import Settings
 from gateway.snapshot import pack, unpack
 from gateway.store.compile import compile_snapshot, revision
 from gateway.store.engine import Store, open_store
 from gateway.store.telemetry import record_used
-from gateway.supervise import House
 from gateway.vault import KeyRing
 
-# Twice this, and the time to compile and swap, is within the second a change may take.
-LOOK_EVERY = 0.2
+# This, and the time to compile and swap, is within the second a change may take.
+LOOK_EVERY = 0.4
 FLUSH_EVERY = 1.0
 COMPLAIN_EVERY = 30.0
 # A store that answers nothing at all is away, too.

@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from gateway.errors import WardgateError
-from gateway.pipe import Boot, Message, Pipe, Stop, connect, inherited
+from gateway.process.pipe import Boot, Message, Pipe, Stop, connect, inherited
 
 Body = Callable[[Boot, Pipe, list[socket.socket]], Awaitable[None]]
 

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway import peek
+from gateway.client.presence import Presence
 from gateway.errors import Malformed, TooLarge
 from gateway.paths import Match
-from gateway.presence import Presence
 from gateway.shapes import Headers
 
 _FORM_HEAD = 64 * 1024  # SDKs put the form's fields before its files

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
-from gateway.pipe import Boot, Message, Pipe, Serving, Stop, connect
+from gateway.process.pipe import Boot, Message, Pipe, Serving, Stop, connect
 
 # A process that lived less than this long died of its start, not of its work.
 SHORT_LIFE = 5.0

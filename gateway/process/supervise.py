@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from gateway.child import Child, Hooks, Role, environment
 from gateway.errors import StartRefused
-from gateway.pipe import Boot, Message, Used, spell
+from gateway.process.child import Child, Hooks, Role, environment
+from gateway.process.pipe import Boot, Message, Used, spell
 from gateway.settings import Settings
 
 # So many short lives before anything was ever served: it is not going to work.
@@ -67,7 +67,7 @@ class House:
         # Only workers write there: what another process would say of requests in flight is 0.
         counting = {**env, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
         names = (f"worker {number}" for number in range(plan.workers))
-        roles = [Role(name, ("gateway.worker",), plan.listening) for name in names]
+        roles = [Role(name, ("gateway.process.worker",), plan.listening) for name in names]
         self.workers = [Child(role, counting, hooks) for role in roles]
         self.neighbours = [Child(role, env, hooks) for role in plan.neighbours]
 

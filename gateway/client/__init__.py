@@ -1,0 +1,1 @@
+"""What faces the client: its connection, its request's head and body, headers both ways."""
