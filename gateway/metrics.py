@@ -116,6 +116,11 @@ stream_incomplete = Counter(
     "Streams the provider cut before their end.",
     ("provider",),
 )
+cost_microdollars = Counter(
+    "wardgate_cost_microdollars_total",
+    "What requests cost by the catalog's prices, in millionths of a dollar, where it is known.",
+    ("provider", "alias", "scope", "model"),
+)
 snapshot_age = Gauge(
     "wardgate_snapshot_age_seconds",
     "Age of the routing table the oldest worker serves from, since it was compiled.",

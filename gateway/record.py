@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from gateway import metrics
 from gateway.catalog import Catalog
+from gateway.cost import cost
 from gateway.exchange import Exchange
 from gateway.masking import mask
 
@@ -78,6 +79,20 @@ def _observe(exchange: Exchange, catalog: Catalog, now: float) -> None:
             metrics.tokens_child(operation, config.provider, model, "input").observe(usage.input)
         if usage.output is not None:
             metrics.tokens_child(operation, config.provider, model, "output").observe(usage.output)
+        _count_cost(exchange, catalog, model)
+
+
+def _count_cost(exchange: Exchange, catalog: Catalog, model: str) -> None:
+    assert exchange.candidate is not None
+    assert exchange.usage is not None
+    config = exchange.candidate.config
+    provider = catalog.providers.get(config.provider)
+    priced = provider.models.get(model) if provider is not None else None
+    exchange.cost = cost(exchange.usage, priced) if priced is not None else None
+    if exchange.cost:
+        metrics.cost_microdollars.labels(config.provider, config.alias, config.scope, model).inc(
+            exchange.cost
+        )
 
 
 def _model_label(exchange: Exchange, catalog: Catalog) -> str:
@@ -124,4 +139,5 @@ def _line(exchange: Exchange, now: float) -> dict[str, Any]:
     if exchange.usage is not None:
         line["usage"] = exchange.usage
         line["partial"] = exchange.partial
+        line["cost_microdollars"] = exchange.cost
     return line

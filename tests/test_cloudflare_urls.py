@@ -262,3 +262,10 @@ async def test_limit_of_the_gateway_is_a_rate_limit_error(capfd: Captured) -> No
                 await other.messages.create(model=CLAUDE, max_tokens=9, messages=CLAUDE_HI)
         assert len(stage.upstream.received) == 1
     assert caught.value.response.headers["ratelimit-policy"].startswith('"gateway";q=1;w=60')
+
+
+async def test_cache_is_said_to_be_bypassed(stage: Stage) -> None:
+    async with open_ai(stage, "openai", **{"cf-aig-cache-ttl": "60"}) as client:
+        raw = await client.chat.completions.with_raw_response.create(model=MODEL, messages=HI)
+    assert raw.headers["cf-aig-cache-status"] == "BYPASS"
+    assert stage.upstream.received[0].header(b"cf-aig-cache-ttl") is None

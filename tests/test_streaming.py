@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from admin.demo.upstream import Script, Upstream
+from gateway import catalog
 from gateway.shapes import RateLimit
 from tests.serve import Answer, Pair, RawClient, request_bytes
 from tests.world import World, served
@@ -54,6 +55,27 @@ async def test_usage_is_asked_for_counted_and_hidden_where_a_setting_asks() -> N
     assert sent["stream_options"] == {"include_usage": True}
     assert (answer.body, answer.ending) == (WORD + DONE, "clean")
     assert (tokens("input", "openai"), tokens("output", "openai")) == (before[0] + 7, before[1] + 3)
+
+
+async def test_cost_is_counted_by_the_catalogs_prices() -> None:
+    labels = {"provider": "openai", "alias": "default", "scope": "global", "model": "gpt-4o"}
+
+    def spent() -> float:
+        name = "wardgate_cost_microdollars_total"
+        return REGISTRY.get_sample_value(name, labels) or 0.0
+
+    body = b'{"usage":{"prompt_tokens":1000,"completion_tokens":100}}'
+    script = Script(headers=((b"content-type", b"application/json"),), body=body)
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        before, key = spent(), world.key()
+        async with served(world) as house:
+            await stream_once(house.port, key, stream=False)
+    prices = catalog.load().providers["openai"].models["gpt-4o"]
+    assert prices.input_price
+    assert prices.output_price
+    assert spent() - before == (1000 * prices.input_price + 100 * prices.output_price) / 1_000_000
 
 
 async def test_usage_the_client_asked_for_is_left_alone() -> None:

@@ -23,6 +23,8 @@ def notes_of(
     notes = [(b"wardgate-request-id", ours)]
     if not any(name == b"x-request-id" for name, _ in answered):
         notes.append((b"x-request-id", ours))
+    if exchange.match is not None and exchange.match.account is not None:
+        notes.append((b"cf-aig-cache-status", b"BYPASS"))  # what those clients look for
     if exchange.candidate is not None:
         config = exchange.candidate.config
         notes += _served_by(config.provider, config.alias)
