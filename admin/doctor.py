@@ -6,6 +6,7 @@ Changes nothing, sends nothing to a provider, shows no secret. Called by `wardga
 from __future__ import annotations
 
 import asyncio
+import os
 import stat
 import sys
 import time
@@ -16,10 +17,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from admin.configure.addresses import override_flaw
 from admin.configure.configs import ConfigView
 from admin.configure.desk import Desk, open_desk
 from admin.quickstart import PROVIDER as DEMO
 from admin.stored import every_config
+from admin.welcome import called
 from gateway.catalog import Catalog
 from gateway.catalog import load as load_catalog
 from gateway.errors import SealBroken, StartRefused
@@ -105,6 +108,9 @@ def check_data_dir(folder: Path) -> Check:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & stat.S_IWOTH:
         return Check("data folder", "fail", f"anybody may write to {folder}; chmod 700 {folder}")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        words = f"{folder} is not writable for this user; chown it, or set WARDGATE_DATA_DIR"
+        return Check("data folder", "fail", words)
     if mode & 0o077:
         return Check("data folder", "warn", f"others may look into it; chmod 700 {folder}")
     return Check("data folder", "ok", str(folder.resolve()))
@@ -174,7 +180,7 @@ def check_configs(views: list[ConfigView], catalog: Catalog, settings: Settings)
     findings = [Check(name, "warn", words) for view in views for words in _flaws(view, catalog)]
     yield from findings
     if not views:
-        yield Check(name, "warn", "none yet: wardgate config add openai")
+        yield Check(name, "warn", f"none yet: {called()} config add openai")
     elif not findings:
         yield Check(name, "ok", f"{len(views)}, all of them usable")
     yield from _check_overrides(views, catalog, settings)
@@ -195,9 +201,9 @@ def _check_overrides(
 ) -> Iterator[Check]:
     used = {view.provider for view in views}
     for name in settings.provider_base_urls:
-        if name not in catalog.providers and name not in used:
-            words = f"WARDGATE_PROVIDER_BASE_URLS names {name}, which is no provider"
-            yield Check("overrides", "warn", words)
+        flaw = override_flaw(name, catalog)
+        if flaw:
+            yield Check("overrides", "fail", f"WARDGATE_PROVIDER_BASE_URLS names {name}, {flaw}")
         elif name not in used:
             words = f"WARDGATE_PROVIDER_BASE_URLS names {name}, which no config uses"
             yield Check("overrides", "warn", words)

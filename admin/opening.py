@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from admin.configure import tokens
+from admin.configure.addresses import override_flaw
 from admin.configure.desk import Desk, open_desk
 from admin.quickstart import ensure_demo
 from admin.take_in import take_in
 from admin.welcome import Welcome
 from gateway.catalog import Catalog
 from gateway.catalog import load as load_catalog
-from gateway.errors import WardgateError
-from gateway.process.publish import Publisher, Source, failure
+from gateway.errors import StartRefused, WardgateError
+from gateway.process.publish import Publisher, Source, failure, summary
 from gateway.process.supervise import House
 from gateway.settings import Settings
 from gateway.store.compile import revision
@@ -53,13 +54,14 @@ async def open_house(
     Raises StartRefused when it cannot serve.
     """
     catalog = load_catalog()
-    desk = await _desk_unless_away(settings, ring, catalog)
+    _check_overrides(settings, catalog)
+    desk, away = await _desk_unless_away(settings, ring, catalog)
     welcome = Welcome(store_away=True)
     if desk is not None:
         welcome = await _first_start(desk, wishes, env)
     publisher = Publisher(house, Source(settings, ring, catalog), desk.store if desk else None)
     if house.workers:
-        await publisher.first()
+        await publisher.first(away)
     if await house.open(ring.expose(), store_away=desk is None):
         return Opened(publisher, catalog, welcome)
     return None
@@ -74,19 +76,28 @@ async def _first_start(desk: Desk, wishes: Wishes, env: Mapping[str, str]) -> We
     return welcome
 
 
-async def _desk_unless_away(settings: Settings, ring: KeyRing, catalog: Catalog) -> Desk | None:
-    """The open desk; None when the store does not answer at all. Raises whatever else is wrong."""
+def _check_overrides(settings: Settings, catalog: Catalog) -> None:
+    for name in settings.provider_base_urls:
+        flaw = override_flaw(name, catalog)
+        if flaw:
+            raise StartRefused(f"WARDGATE_PROVIDER_BASE_URLS names {name}, {flaw}")
+
+
+async def _desk_unless_away(
+    settings: Settings, ring: KeyRing, catalog: Catalog
+) -> tuple[Desk | None, str]:
+    """The open desk; None and why when the store does not answer. Raises what else is wrong."""
     opening = asyncio.ensure_future(open_desk(settings, ring, catalog))
     done, _ = await asyncio.wait([opening], timeout=PATIENCE)
     if not done:
         opening.cancel()
-        return None
+        return None, f"no answer in {PATIENCE:.0f} s"
     problem = opening.exception()
     if problem is None:
-        return opening.result()
+        return opening.result(), ""
     if isinstance(problem, WardgateError) and not await _away(settings):
         raise problem
-    return None
+    return None, summary(problem)
 
 
 async def _away(settings: Settings) -> bool:

@@ -18,6 +18,7 @@ from admin.configure.refusals import Refusal
 from admin.permit import LOCAL
 from admin.stored import every_config
 from gateway.catalog import Catalog, Provider
+from gateway.process.publish import write_private
 from gateway.shapes import GLOBAL, Secret
 
 ALIAS = "default"
@@ -124,7 +125,7 @@ async def take_in(desk: Desk, env: Mapping[str, str]) -> list[Taken]:
             results.append(await _store(desk, found))
     names = {taken.variables[0] for taken in results if not taken.why_not}
     if names - before:
-        memory.write_text(json.dumps(sorted(before | names)) + "\n")
+        write_private(memory, (json.dumps(sorted(before | names)) + "\n").encode())
     return results
 
 

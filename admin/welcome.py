@@ -6,8 +6,12 @@ Pure text. Called by `wardgate serve`, which writes it to stderr before the firs
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from admin.quickstart import MODEL
 from admin.take_in import Taken
@@ -56,7 +60,7 @@ def words(settings: Settings, catalog: Catalog, welcome: Welcome, serving: Seque
     if welcome.key is not None:
         lines += _curls(settings, catalog, welcome)
     elif "gateway" in serving and not welcome.store_away:
-        lines += ["", "A key for an application:  wardgate keys create my-app"]
+        lines += ["", f"A key for an application:  {called()} keys create my-app"]
     return "\n".join(["", *lines, _RULE, "", ""])
 
 
@@ -96,7 +100,22 @@ def _curls(settings: Settings, catalog: Catalog, welcome: Welcome) -> Iterator[s
             yield curl(base, key, provider.dialect, prefix + model)
     yield ""
     yield f"In an SDK: base_url {base}/v1, api_key as in the curl."
-    yield "A key for an application:  wardgate keys create my-app"
+    yield f"A key for an application:  {called()} keys create my-app"
+
+
+def called() -> str:
+    """This command as a person would write it here, ready to paste."""
+    return spelled(sys.argv[0], shutil.which("wardgate"))
+
+
+def spelled(script: str, found: str | None) -> str:
+    """`wardgate` where that is `script` (what a shell finds), else how `script` was called."""
+    path = Path(script)
+    if path.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m admin.cli"
+    if path.name != "wardgate" or (found and path.exists() and path.samefile(found)):
+        return "wardgate"
+    return shlex.quote(script)
 
 
 def url(host: str, port: int) -> str:

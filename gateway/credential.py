@@ -13,12 +13,14 @@ import zlib
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Literal, cast
+from urllib.parse import unquote_to_bytes
 
 Prefix = Literal["wg", "wga"]
 ALPHABET = string.digits + string.ascii_letters
 ID_LENGTH = 12
 SECRET_LENGTH = 43  # 43 characters of 62 carry 256 bits
 _SHAPE = re.compile(r"(wga?)_([0-9A-Za-z]{12})_[0-9A-Za-z]{43}([0-9a-f]{8})", re.ASCII)
+_INSIDE = re.compile(rb"wga?_[0-9A-Za-z]{6,}_[0-9A-Za-z]{16,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ def read(text: str) -> Presented | None:
 def looks_ours(text: str) -> bool:
     """True for anything that begins like a key of ours, mistyped ones included."""
     return text.startswith(("wg_", "wga_"))
+
+
+def stands_in(raw: bytes) -> bool:
+    """True when a key of ours stands anywhere in `raw`, percent-encoded or not."""
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    return b"wg" in raw and _INSIDE.search(raw) is not None
 
 
 def digest(hash_key: bytes, text: str) -> bytes:

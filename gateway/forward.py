@@ -11,8 +11,11 @@ from gateway.upstream import Answer, Engine, Outbound
 
 
 async def forward(engine: Engine, outbound: Outbound) -> Answer:
-    """Raise UpstreamError (unreachable, denied, redirect) or UpstreamTimeout."""
+    """Raise UpstreamError (unreachable, denied, redirect, no final status) or UpstreamTimeout."""
     answer = await engine.send(outbound)
+    if not 200 <= answer.status < 600:
+        answer.abort()
+        raise UpstreamError(f"the provider answered {answer.status}, which is no final status")
     if 300 <= answer.status < 400 and answer.status != 304:
         answer.abort()
         raise UpstreamError(

@@ -65,6 +65,7 @@ async def receive(
     try:
         await _walk(house, exchange, presence, scope, send)
     except GatewayError as error:
+        presence.close()  # a refusal is not cut off: nothing waits upstream any more
         await refuse(error, exchange, send, notes_of(exchange))
     except asyncio.CancelledError:
         left = presence.reason()

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from gateway.errors import StartRefused
 from gateway.shapes import Secret
 
 Network = IPv4Network | IPv6Network
 PREFIX = "WARDGATE_"
+REFERENCE_PREFIX = "UPSTREAM_"  # the environment variables a stored reference may name
+MOST_WORKERS = 256
+_LONGEST = 7 * 24 * 3600
 
 
 def _text(raw: str) -> str:
@@ -38,7 +43,76 @@ def _base_urls(raw: str) -> dict[str, str]:
     pairs = [part.strip().partition("=") for part in raw.split(",") if part.strip()]
     if any(not (name and url) for name, _, url in pairs):
         raise ValueError("use provider=url,provider=url")
-    return {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+    return {name.strip(): _base_url(name.strip(), url.strip()) for name, _, url in pairs}
+
+
+def _base_url(name: str, url: str) -> str:
+    # The URL is not repeated: it may hold a password.
+    try:
+        parts = urlsplit(url)
+        bare = not (parts.query or parts.fragment or "@" in parts.netloc or " " in url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        bare = sound = False
+    if not (bare and sound):
+        raise ValueError(f"{name} needs https://host/path, without user, query and fragment")
+    return url.rstrip("/")
+
+
+def _database(raw: str) -> str:
+    # The URL is not repeated: it may hold a password.
+    try:
+        sound = urlsplit(raw).port != 0
+    except ValueError:
+        sound = False
+    if not (sound and raw.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://"))):
+        raise ValueError("use postgresql+asyncpg://… or sqlite+aiosqlite:///path")
+    return raw
+
+
+def _redis(raw: str) -> str:
+    # The URL is not repeated: it may hold a password.
+    try:
+        sound = urlsplit(raw).port != 0
+    except ValueError:
+        sound = False
+    if not (sound and raw.startswith(("redis://", "rediss://", "redis+unix://", "unix://"))):
+        raise ValueError("use redis://host:port/database")
+    return raw
+
+
+def _level(raw: str) -> str:
+    if raw.lower() not in ("debug", "info", "warning", "error"):
+        raise ValueError("use debug, info, warning or error")
+    return raw.lower()
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(raw: str) -> int:
+        if not (raw.isascii() and raw.isdigit() and least <= int(raw[:20]) <= most):
+            raise ValueError(f"use a whole number from {least} to {most}")
+        return int(raw)
+
+    return parse
+
+
+def _time(raw: str) -> float:
+    """Seconds; 0 included."""
+    try:
+        seconds = float(raw)
+    except ValueError:
+        seconds = -1.0
+    if not (isfinite(seconds) and 0 <= seconds <= _LONGEST):
+        raise ValueError(f"use seconds, up to {_LONGEST}")
+    return seconds
+
+
+def _wait(raw: str) -> float:
+    """Seconds; not 0: everything would time out."""
+    seconds = _time(raw)
+    if seconds == 0:
+        raise ValueError("use more than 0 seconds")
+    return seconds
 
 
 def _secret(raw: str) -> Secret:
@@ -53,6 +127,9 @@ def _env_name(raw: str) -> str:
     if raw not in ("development", "production"):
         raise ValueError("use development or production")
     return raw
+
+
+_PORT = _whole(0, 65535)
 
 
 def row(default: Any, help: str, parse: Callable[[str], Any] = _text) -> Any:
@@ -74,13 +151,15 @@ class Settings:
         _env_name,
     )
     host: str = row("127.0.0.1", "Address the gateway listens on.")
-    port: int = row(8080, "Port of the gateway.", int)
+    port: int = row(8080, "Port of the gateway.", _PORT)
     admin_host: str = row("127.0.0.1", "Address the admin app listens on.")
-    admin_port: int = row(8081, "Port of the admin app (management API, metrics).", int)
-    metrics_port: int = row(0, "Port for /metrics of a gateway that runs alone; 0 = none.", int)
-    workers: int = row(1, "Gateway worker processes.", int)
-    database_url: str = row("", "SQLAlchemy URL of the store; empty = SQLite in the data folder.")
-    redis_url: str = row("", "Redis for limits shared by all workers; empty = in memory.")
+    admin_port: int = row(8081, "Port of the admin app (management API, metrics).", _PORT)
+    metrics_port: int = row(0, "Port for /metrics of a gateway that runs alone; 0 = none.", _PORT)
+    workers: int = row(1, "Gateway worker processes.", _whole(1, MOST_WORKERS))
+    database_url: str = row(
+        "", "SQLAlchemy URL of the store; empty = SQLite in the data folder.", _database
+    )
+    redis_url: str = row("", "Redis for limits shared by all workers; empty = in memory.", _redis)
     kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")
     kek_file_group_readable: bool = row(
         False, "Accept a master key file its group may read (mounted secrets).", _flag
@@ -99,20 +178,20 @@ class Settings:
     provider_base_urls: Mapping[str, str] = row(
         {}, "provider=url,… replaces a provider's base URL for everybody.", _base_urls
     )
-    max_body_bytes: int = row(64 * 1024 * 1024, "Largest JSON request body.", int)
-    header_timeout: float = row(10.0, "A request's head must have arrived after this long.", float)
-    body_timeout: float = row(30.0, "Longest silence inside a request body.", float)
-    keep_alive_timeout: float = row(75.0, "An idle client connection is closed after this.", float)
-    connect_timeout: float = row(10.0, "Connecting to a provider, TLS included.", float)
-    first_byte_timeout: float = row(600.0, "From the request sent to the provider's answer.", float)
-    idle_timeout: float = row(300.0, "Longest silence inside a provider's answer.", float)
-    heartbeat: float = row(15.0, "Silence before a stream gets a heartbeat; 0 = none.", float)
-    drain_timeout: float = row(30.0, "On SIGTERM, how long running requests may go on.", float)
+    max_body_bytes: int = row(64 * 1024 * 1024, "Largest JSON request body.", _whole(1, 2**40))
+    header_timeout: float = row(10.0, "A request's head must have arrived after this long.", _wait)
+    body_timeout: float = row(30.0, "Longest silence inside a request body.", _wait)
+    keep_alive_timeout: float = row(75.0, "An idle client connection is closed after this.", _wait)
+    connect_timeout: float = row(10.0, "Connecting to a provider, TLS included.", _wait)
+    first_byte_timeout: float = row(600.0, "From the request sent to the provider's answer.", _wait)
+    idle_timeout: float = row(300.0, "Longest silence inside a provider's answer.", _wait)
+    heartbeat: float = row(15.0, "Silence before a stream gets a heartbeat; 0 = none.", _time)
+    drain_timeout: float = row(30.0, "On SIGTERM, how long running requests may go on.", _time)
     count_usage: bool = row(
         False, "Ask OpenAI-style streams for usage, and keep that chunk from clients.", _flag
     )
     metrics_open: bool = row(False, "Serve /metrics without a token to any address.", _flag)
-    log_level: str = row("info", "debug, info, warning or error.")
+    log_level: str = row("info", "debug, info, warning or error.", _level)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **given: Any) -> Settings:

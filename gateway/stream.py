@@ -41,6 +41,8 @@ async def stream(
     except UpstreamError as error:
         if not exchange.answering:
             raise
+        if pulse is not None:
+            pulse.stop()
         await flow.break_off(error)
     finally:
         if pulse is not None:
@@ -52,7 +54,8 @@ class _Flow:
     """One answer on its way out."""
 
     __slots__ = (
-        "_answer", "_dialect", "_exchange", "_hider", "_notes", "_send", "beats", "done", "tap",
+        "_answer", "_dialect", "_exchange", "_hider", "_notes", "_send", "_writing",
+        "beats", "done", "tap",
     )  # fmt: skip
 
     def __init__(self, answer: Answer, exchange: Exchange, send: Send, notes: Headers) -> None:
@@ -66,7 +69,7 @@ class _Flow:
         events = isinstance(self.tap, EventTap)
         self._hider = UsageHider() if events and exchange.hide_usage else None
         self.beats = events and self._dialect.HEARTBEAT is not None and self._hider is None
-        self.done = False
+        self.done = self._writing = False
 
     async def run(self, pulse: _Pulse | None) -> None:
         answer, tap, exchange = self._answer, self.tap, self._exchange
@@ -74,11 +77,11 @@ class _Flow:
             piece = await answer.read()
             if not piece:
                 break
+            if pulse is not None:
+                await pulse.touch()  # before `see`: a heartbeat judges by what has been written
             tap.see(piece)
             if exchange.first_byte is None:
                 exchange.first_byte = perf_counter()
-            if pulse is not None:
-                pulse.touch()
             ended = answer.ended and tap.complete
             if self._hider is not None:
                 piece = self._hider.passing(piece) + (self._hider.rest() if ended else b"")
@@ -96,14 +99,20 @@ class _Flow:
         self._exchange.outcome = "ok"
 
     async def write(self, piece: bytes, *, more: bool) -> None:
+        self._writing = True
         if not self._exchange.answering:
             await self._start()
         await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-        self.done = not more
+        self.done, self._writing = not more, False
 
     async def beat(self) -> None:
-        """A heartbeat, if the stream stands between two events."""
-        if self.tap.between_events and not self.done and self._dialect.HEARTBEAT is not None:
+        """A heartbeat, if the stream stands between two events.
+
+        None while a slow client keeps a piece waiting: the next one could overtake it.
+        """
+        if self._writing or self.done or not self.tap.between_events:
+            return
+        if self._dialect.HEARTBEAT is not None:
             await self.write(self._dialect.HEARTBEAT, more=True)
 
     async def break_off(self, error: UpstreamError) -> None:
@@ -113,7 +122,13 @@ class _Flow:
         it, and clients would fail on half an event: there the broken connection alone speaks.
         """
         self._exchange.outcome, self._exchange.code = "incomplete", error.code
-        if not isinstance(self.tap, EventTap) or self.tap.complete:
+        if not isinstance(self.tap, EventTap):
+            return
+        if self.tap.over:  # everything was said: what broke is only the connection behind it
+            self._exchange.code = None
+            await self._end()
+            return
+        if self.tap.complete:
             return
         event = self._dialect.error_event(error, self._exchange.id)
         # What the hider holds back never reached the client: to it every event is whole.
@@ -126,6 +141,8 @@ class _Flow:
         exchange, events = self._exchange, isinstance(self.tap, EventTap)
         exchange.answering, exchange.status = True, self._answer.status
         headers = towards_client(self._answer.headers)
+        if self._answer.status in (204, 304):  # a length there is of a body that is not sent
+            headers = [pair for pair in headers if pair[0] != b"content-length"]
         if events:
             headers = _for_events(headers, keep_length=self._hider is None)
         await self._send(_start(self._answer.status, headers + self._notes))
@@ -143,8 +160,11 @@ class _Pulse:
         self._task: asyncio.Task[None] | None = None
         self._handle = self._loop.call_later(interval, self._due)
 
-    def touch(self) -> None:
+    async def touch(self) -> None:
+        """Something came. A heartbeat that is being written goes first, whole."""
         self._last = self._loop.time()
+        if self._task is not None and not self._task.done():
+            await self._task
 
     def stop(self) -> None:
         self._handle.cancel()
@@ -155,14 +175,17 @@ class _Pulse:
         silent = self._loop.time() - self._last
         if silent >= self._interval and (self._task is None or self._task.done()):
             self._task = self._loop.create_task(self._flow.beat())
-            self.touch()
+            self._last = self._loop.time()
             silent = 0.0
         self._handle = self._loop.call_later(self._interval - silent, self._due)
 
 
 async def _send_error(answer: Answer, exchange: Exchange, send: Send, notes: Headers) -> None:
     body = await _read_error(answer)
-    encoded = any(name == b"content-encoding" for name, _ in answer.headers)
+    encoded = any(
+        name == b"content-encoding" and value.lower() != b"identity"
+        for name, value in answer.headers
+    )
     body = _WITHHELD if encoded and body else mask(body)
     headers = [
         pair

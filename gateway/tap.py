@@ -9,24 +9,27 @@ import re
 
 from gateway.dialects.table import Dialect
 from gateway.shapes import Usage
-from gateway.sse import Reader
+from gateway.sse import LIMIT, Reader
 
 _MOST_JSON = 1024 * 1024  # a larger JSON answer is not kept to read its usage
-_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _SOME_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
 
 class EventTap:
-    """An event stream. `complete`: its terminal event has passed. `rule` None: it has none."""
+    """An event stream. `complete`: nothing that must come is missing; `over`: its terminal event
+    has passed. `rule` None: it has none, and HTTP's framing alone says where it ends.
+    """
 
-    __slots__ = ("_dialect", "_reader", "_rule", "complete", "usage")
+    __slots__ = ("_dialect", "_reader", "_rule", "complete", "over", "usage")
 
     def __init__(self, dialect: Dialect, rule: str | None) -> None:
         self._dialect = dialect
         self._rule = rule
         self._reader = Reader()
         self.complete = rule is None
+        self.over = False
         self.usage: Usage | None = None
 
     @property
@@ -37,7 +40,7 @@ class EventTap:
         for event in self._reader.feed(chunk):
             self.usage = self._dialect.usage(event.data, self.usage)
             if self._rule is not None and self._dialect.ends(self._rule, event):
-                self.complete = True
+                self.complete = self.over = True
 
     def finish(self) -> None:
         """The body is over."""
@@ -119,6 +122,8 @@ class UsageHider:
             if not (_NO_CHOICES.search(event) and _SOME_USAGE.search(event)):
                 out.append(event)
         self._held = self._held[start:]
+        if len(self._held) > LIMIT:  # no usage chunk is that long
+            out.append(self.rest())
         return b"".join(out)
 
     def rest(self) -> bytes:

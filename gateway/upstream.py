@@ -233,8 +233,17 @@ def _timeout_words(error: aiohttp.ServerTimeoutError) -> str:
     return "the provider did not answer in time"
 
 
-@lru_cache(maxsize=1024)
 def _url(origin: str, target: bytes) -> URL:
+    # Most requests go to a few targets; a client's long query is not worth remembering.
+    return _known_url(origin, target) if len(target) <= 256 else _made_url(origin, target)
+
+
+@lru_cache(maxsize=1024)
+def _known_url(origin: str, target: bytes) -> URL:
+    return _made_url(origin, target)
+
+
+def _made_url(origin: str, target: bytes) -> URL:
     url = URL(origin + target.decode("ascii"), encoded=True)
     if str(url.origin()) != str(URL(origin).origin()):
         raise UpstreamError("the request would leave the provider's origin", code="upstream_denied")
@@ -252,4 +261,7 @@ def _name(name: bytes) -> istr:
 
 
 def _text(value: bytes) -> str:
-    return value.decode("ascii") if value.isascii() else value.decode("latin-1")
+    try:
+        return value.decode()  # aiohttp writes UTF-8: what is UTF-8 arrives as it was
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

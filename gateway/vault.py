@@ -23,7 +23,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import SealBroken, StartRefused
-from gateway.settings import Settings
+from gateway.settings import REFERENCE_PREFIX, Settings
 from gateway.shapes import ProviderConfig, Secret
 
 KEY_BYTES = 32
@@ -140,7 +140,7 @@ PREFIXES = (  # longest first: how the vendors' own consoles abbreviate their ke
     *("nvapi-", "pplx-", "AKIA", "ASIA", "AIza", "gsk_", "xai-", "csk-", "ghp_", "hf_"),
     *("r8_", "fw_", "key-", "sk-"),
 )
-_MASK = re.compile(r"[A-Za-z0-9_-]{0,20}(?:\*\*\*|\.\.\.\S{4})", re.ASCII)
+_MASK = re.compile(r"[A-Za-z0-9_-]{0,20}(?:\*{3,64}|\.\.\.\S{4})", re.ASCII)
 
 
 def preview(secret: str) -> str:
@@ -152,7 +152,7 @@ def preview(secret: str) -> str:
 
 
 def looks_masked(text: str) -> bool:
-    """True for `prefix***` and `prefix...` with exactly four characters: a preview, not a key."""
+    """True for a preview and no key: `prefix***` or more stars, `prefix...` and four characters."""
     return _MASK.fullmatch(text) is not None
 
 
@@ -213,7 +213,13 @@ def _from_file(path: Path, settings: Settings) -> list[tuple[str, bytes]]:
                 "no master key: off loopback or in production set WARDGATE_KEK_FILE or "
                 f"WARDGATE_KEKS; {_MAKE_ONE}"
             )
-        _generate(path)
+        try:
+            _generate(path)
+        except OSError as error:
+            raise StartRefused(
+                f"no master key can be made in {path}: {error.strerror}; "
+                "make the folder writable, or set WARDGATE_KEK_FILE"
+            ) from None
     return _parse(_read_private(path, settings).splitlines(), str(path))
 
 
@@ -276,7 +282,6 @@ def _made_up(key: bytes) -> bool:
     return len(set(key)) < 16 or all(chr(byte) in string.printable for byte in key)
 
 
-REFERENCE_PREFIX = "UPSTREAM_"  # the environment variables a reference may name
 REFERENCE_FOLDER = "/run/secrets/"  # the folder it may read
 _REFERENCE = re.compile(
     rf"\$env:{REFERENCE_PREFIX}[A-Za-z0-9_]{{1,100}}"

@@ -126,6 +126,8 @@ async def test_settings_refuse(
     [
         ("wardgate", "gw", "reserved"),
         ("files", "gw", "reserved"),
+        ("cachedContents", "gw", "reserved"),
+        ("tunedmodels", "gw", "reserved"),
         ("acc", "", "bad_scope"),
         ("acc", "a" * 65, "bad_scope"),
         ("acc", "a--b", "bad_scope"),

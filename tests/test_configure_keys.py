@@ -180,7 +180,14 @@ async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) ->
 
 
 @pytest.mark.parametrize(
-    "text", ["fifteen letters", "wga_mistyped_0123456789", credential.mint("wg").text]
+    "text",
+    [
+        "fifteen letters",
+        "long enough, ends in one ",
+        "w\u00e4chter-" * 4,
+        "wga_mistyped_0123456789",
+        credential.mint("wg").text,
+    ],
 )
 async def test_bootstrap_refuses_what_is_no_secret(tmp_path: Path, text: str) -> None:
     async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:

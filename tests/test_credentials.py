@@ -94,6 +94,46 @@ async def test_key_is_taken_from_the_query_and_does_not_go_on_in_it() -> None:
     assert (received.path, received.query) == (CHAT, "a=1&b=2")
 
 
+async def test_our_key_in_any_other_parameter_does_not_go_on() -> None:
+    async with Upstream(Script(body=b"{}")) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        spelled = key.replace("_", "%5F")
+        query = f"a=1&token={key}&x=1;key={key}&%6Bey=x&note=a{spelled}&authorization=sk-x&b=2"
+        async with served(world) as house:
+            assert (await ask(house.port, [bearer(key)], f"{CHAT}?{query}")).status == 200
+        received = await upstream.wait_received()
+    assert received.query == "a=1&b=2"
+
+
+@pytest.mark.parametrize("spelled", ["{}", "x-{}", "%77{}"])
+async def test_our_key_in_the_path_goes_nowhere(spelled: str) -> None:
+    async with Upstream() as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        path = "/v1/files/" + spelled.format(key[spelled.startswith("%") :]) + "/content"
+        async with served(world) as house, RawClient(house.port) as client:
+            answer = await client.request("GET", path, [bearer(key)])
+        assert upstream.received == []
+    assert answer.status == 400
+    assert key.encode() not in answer.body
+
+
+async def test_trailers_are_no_headers() -> None:
+    async with Upstream(Script(body=b"{}")) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        key = world.key()
+        chunks = b"%x\r\n%s\r\n0\r\nx-note: late\r\nhost: other\r\n\r\n" % (len(BODY), BODY)
+        async with served(world) as house:
+            headers = [bearer(key), (b"transfer-encoding", b"chunked")]
+            assert (await ask(house.port, headers, body=chunks)).status == 200
+        received = await upstream.wait_received()
+    assert (received.header(b"x-note"), received.trailers) == (None, [])
+
+
 async def test_our_key_in_any_other_header_stays_here() -> None:
     async with Upstream(Script(body=b"{}")) as upstream:
         world = World()

@@ -157,6 +157,26 @@ async def test_stream_ends_cleanly_when_it_is_complete(framing: Framing) -> None
     assert (answer.ending, answer.body) == ("clean", CHAT.stream)
 
 
+@pytest.mark.parametrize("cut", ["fin", "rst", "stall"])
+@pytest.mark.parametrize("name", CASES)
+async def test_stream_ends_cleanly_when_the_cut_comes_after_its_terminal_event(
+    name: str, cut: Cut
+) -> None:
+    case = CASES[name]
+    async with Upstream() as upstream:
+        world, key = world_of(upstream, case)
+        upstream.respond = lambda _: Script(
+            headers=SSE,
+            chunks=[case.stream, b": more\n\n"],
+            framing="chunked",
+            cut_at=len(case.stream),
+            cut=cut,
+        )
+        async with served(world, idle_timeout=0.05) as house:
+            answer = await ask(house.port, key, case)
+    assert (answer.ending, answer.body) == ("clean", case.stream)
+
+
 async def test_json_answer_never_ends_cleanly_when_cut() -> None:
     body = json.dumps({"id": "x", "choices": [{"message": {"content": "hello"}}]}).encode()
     async with Upstream() as upstream:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -164,6 +165,15 @@ def test_every_python_example_is_a_file_that_tests_run(page: Path) -> None:
     for hit in EXAMPLE.finditer(page.read_text()):
         assert hit["file"], f"which file of tests/examples is this?\n{hit['body']}"
         assert (ROOT / hit["file"]).read_text() == hit["body"]
+
+
+def test_every_dependency_has_its_sentence_and_no_other() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    declared = {re.split(r"[\[<>=~! ]", line)[0] for group in groups for line in group}
+    page = (ROOT / "docs/decisions/0016-what-we-depend-on.md").read_text()
+    first_cells = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert {name for cell in first_cells for name in CODE.findall(cell)} == declared
 
 
 def test_readme_begins_with_the_two_commands() -> None:

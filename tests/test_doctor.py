@@ -101,6 +101,19 @@ def test_data_folder_is_for_one_user(tmp_path: Path, mode: int, state: str) -> N
     assert state == "ok" or "chmod 700" in check.words
 
 
+def test_data_folder_that_cannot_be_written_fails(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o500)
+    real, effective, _ = os.getresuid()
+    if effective == 0:  # root may write anywhere; os.access asks for the real user
+        os.setresuid(65534, 0, 0)
+    try:
+        check = doctor.check_data_dir(folder)
+    finally:
+        os.setresuid(real, effective, -1)
+    assert (check.state, "not writable" in check.words) == ("fail", True)
+
+
 def test_data_folder_that_is_a_file_fails(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     assert doctor.check_data_dir(tmp_path / "data").state == "fail"
@@ -159,7 +172,7 @@ async def test_configs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         allowed = list(doctor.check_configs([near], desk.catalog, desk.settings))
         assert [check.state for check in allowed] == ["ok"]
         [none] = doctor.check_configs([], desk.catalog, settings)
-        assert "wardgate config add" in none.words
+        assert none.words.endswith(" config add openai")
         assert (await configs.page(desk, None, 0, 10))[1] == 1
 
 
@@ -175,7 +188,7 @@ async def test_overrides_nobody_uses_are_named(tmp_path: Path) -> None:
     ]
     assert [words.rpartition(" names ")[2] for words in found] == [
         "groq, which no config uses",
-        "opnai, which is no provider",
+        "opnai, which is no provider: use the catalog's id, or custom:<slug>",
     ]
 
 

@@ -22,7 +22,11 @@ class Target:
         self.house, self.upstream, self.key = house, upstream, key
 
     async def ask(
-        self, method: str, path: str | bytes, headers: list[Pair] | None = None, body: bytes = GOOD
+        self,
+        method: str,
+        path: str | bytes,
+        headers: list[Pair] | None = None,
+        body: bytes | None = GOOD,
     ) -> Answer:
         pairs = headers if headers is not None else [(b"authorization", b"Bearer " + self.own)]
         async with RawClient(self.house.port) as client:
@@ -209,6 +213,52 @@ async def test_body_that_stops_arriving_is_408(target: Target) -> None:
         answer = await target.ask("POST", path, headers, b"{")
         assert_openai(answer, 408, "request_timeout")
     await target.still_serves()
+
+
+async def test_connection_is_closed_when_an_answered_requests_body_never_ends() -> None:
+    async with served(World(), header_timeout=0.05) as house, RawClient(house.port) as client:
+        head = request_bytes("POST", "/v1/files", [(b"content-length", b"100")])
+        await client.send(head + b"x")
+        assert (await client.answer("POST")).status == 401
+        await client.send(b"x")
+        assert await client.at_end()
+
+
+async def test_connection_serves_on_when_an_answered_requests_body_ends(target: Target) -> None:
+    async with RawClient(target.house.port) as client:
+        await client.send(request_bytes("POST", "/v1/files", [(b"content-length", b"100000")]))
+        assert (await client.answer("POST")).status == 401
+        own = [(b"authorization", b"Bearer " + target.own)]
+        await client.send(b"x" * 100_000 + request_bytes("POST", CHAT, own, GOOD))
+        assert (await client.answer("POST")).status == 200
+
+
+async def test_body_of_an_upgrade_is_not_served_as_a_request(target: Target) -> None:
+    own: list[Pair] = [(b"authorization", b"Bearer " + target.own)]
+    hidden = request_bytes("POST", CHAT, own, GOOD)
+    asked = [*own, (b"connection", b"upgrade"), (b"upgrade", b"h2c")]
+    head = request_bytes("POST", CHAT, [*asked, (b"content-length", b"%d" % len(hidden))])
+    async with RawClient(target.house.port) as client:
+        await client.send(head)
+        assert_openai(await client.answer("POST"), 400, "malformed_request")
+        assert await client.at_end()
+    got = await raw_exchange(target.house.port, head + hidden)
+    assert got.count(b"HTTP/1.1 ") == 1
+    assert target.upstream.received == []
+
+
+async def test_absolute_target_is_refused_with_an_upgrade_too(target: Target) -> None:
+    own = [(b"authorization", b"Bearer " + target.own)]
+    asked = [*own, (b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+    answer = await target.ask("GET", "http://evil.example/v1/models", asked, None)
+    assert_openai(answer, 400, "malformed_request")
+
+
+async def test_upgrade_nobody_serves_is_an_ordinary_request(target: Target) -> None:
+    own = [(b"authorization", b"Bearer " + target.own)]
+    asked = [*own, (b"connection", b"upgrade"), (b"upgrade", b"websocket")]
+    answer = await target.ask("GET", "/v1/models", asked, None)
+    assert (answer.status, answer.header(b"connection")) == (200, b"close")
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "BREW", "CONNECT"])

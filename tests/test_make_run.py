@@ -8,6 +8,7 @@ import re
 import secrets
 import shlex
 import socket
+import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
@@ -70,6 +71,7 @@ async def test_first_minutes_of_a_newcomer(tmp_path: Path) -> None:
         assert len(pids) == 4
         assert "taken in: openai:default (scope global) from OPENAI_API_KEY" in running.said
         demo, provider = curls(running)
+        assert f"{sys.executable} -m admin.cli keys create my-app" in running.said
         code, stream = await paste(demo)
         assert (code, bool(words_of(stream))) == (0, True)
         assert '"model":"openai/' in provider
@@ -135,10 +137,12 @@ async def test_secrets_among_settings_do_not_reach_the_processes(tmp_path: Path)
     kek = "test:" + base64.b64encode(secrets.token_bytes(32)).decode()
     token = mint("wga").text
     env = {"WARDGATE_KEKS": kek, "WARDGATE_BOOTSTRAP_ADMIN_TOKEN": token}
-    async with house(tmp_path / "data", **env) as running:
+    env["OPENAI_API_KEY"] = OPENAI
+    async with house(tmp_path / "data", "--import-env", **env) as running:
         for pid in running.children:
             handed = environ_of(pid)
-            assert "WARDGATE_DATA_DIR" in handed
+            assert "PYTHONPATH" in handed
+            assert OPENAI not in handed
             assert kek not in handed
             assert token not in handed
         async with httpx2.AsyncClient(base_url=running.admin) as client:

@@ -224,6 +224,60 @@ async def test_first_bytes_reach_the_client_while_the_rest_is_held_back() -> Non
     assert answer.header(b"x-accel-buffering") == b"no"
 
 
+async def test_header_in_utf8_passes_as_it_is() -> None:
+    async with Upstream(Script(body=b"{}")) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        note = "zażółć 😀".encode()
+        headers: list[Pair] = [
+            (b"authorization", b"Bearer " + world.key().encode()),
+            (b"x-note", note),
+        ]
+        async with served(world) as house, RawClient(house.port) as client:
+            await client.request("POST", "/v1/chat/completions", headers, b'{"model":"gpt-4o"}')
+        assert upstream.received[0].header(b"x-note") == note
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_answer_that_has_no_body_ends_where_its_head_does(status: int) -> None:
+    # A 304 may say how long the body would be that it does not send.
+    length = () if status == 204 else ((b"content-length", b"20"),)
+    script = Script(status=status, headers=((b"etag", b"x"), *length), framing="none")
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        headers = {"authorization": f"Bearer {world.key()}"}
+        async with served(world) as house, RawClient(house.port) as client:
+            for _ in range(2):
+                answer = await client.request("GET", "/v1/files", headers)
+                assert (answer.status, answer.header(b"etag")) == (status, b"x")
+                assert answer.header(b"content-length") is None
+
+
+@pytest.mark.parametrize("status", [b"000", b"099", b"101", b"600", b"999"])
+async def test_status_that_ends_nothing_is_502(status: bytes) -> None:
+    raw = b"HTTP/1.1 " + status + b" Odd\r\ncontent-length: 2\r\n\r\n{}"
+    async with Upstream(Script(raw=raw)) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        headers = {"authorization": f"Bearer {world.key()}"}
+        async with served(world) as house, RawClient(house.port) as client:
+            answer = await client.request("GET", "/v1/files", headers)
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (502, "upstream_failed")
+
+
+async def test_error_that_says_it_is_not_compressed_is_shown() -> None:
+    told = b'{"error":{"message":"no such file"}}'
+    script = Script(status=404, headers=((b"content-encoding", b"identity"),), body=told)
+    async with Upstream(script) as upstream:
+        world = World()
+        world.config("openai", upstream.url)
+        headers = {"authorization": f"Bearer {world.key()}"}
+        async with served(world) as house, RawClient(house.port) as client:
+            answer = await client.request("GET", "/v1/files/x", headers)
+    assert (answer.status, answer.body) == (404, told)
+
+
 def _ids(answer: Answer) -> tuple[bytes | None, bytes | None]:
     return answer.header(b"x-request-id"), answer.header(b"wardgate-request-id")
 

@@ -10,7 +10,11 @@ from prometheus_client import REGISTRY
 
 from admin.demo.upstream import Script, Upstream
 from gateway import catalog
-from gateway.shapes import RateLimit
+from gateway.client.asgi import Message
+from gateway.exchange import Exchange
+from gateway.paths import match
+from gateway.shapes import Candidate, RateLimit
+from gateway.stream import stream
 from tests.serve import Answer, Pair, RawClient, request_bytes
 from tests.world import World, served
 
@@ -125,6 +129,61 @@ async def test_heartbeat_stands_between_events_while_the_upstream_is_silent() ->
         line + b"\n\n" for line in answer.body.split(b"\n\n") if line and not line.startswith(b":")
     )
     assert without_beats == WORD + DONE
+
+
+class Pieces:
+    """An upstream's answer whose pieces are all here already, but for the last."""
+
+    status = 200
+    headers = list(SSE)
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    @property
+    def ended(self) -> bool:
+        return not self._pieces
+
+    async def read(self) -> bytes:
+        if len(self._pieces) == 1:
+            arrived = asyncio.Event()
+            asyncio.get_running_loop().call_later(0.01, arrived.set)
+            await arrived.wait()
+        return self._pieces.pop(0) if self._pieces else b""
+
+    def abort(self) -> None:
+        """Nothing to close."""
+
+
+class SlowClient:
+    """Takes one body piece, then none for a while, as a server's `send` does when it is full."""
+
+    def __init__(self, pause: float) -> None:
+        self.taken: list[bytes] = []
+        self._pause = pause
+        self._reads = asyncio.Event()
+        self._reads.set()
+
+    async def send(self, message: Message) -> None:
+        await self._reads.wait()
+        if message["type"] != "http.response.body":
+            return
+        self.taken.append(message["body"])
+        if len(self.taken) == 1:
+            self._reads.clear()
+            asyncio.get_running_loop().call_later(self._pause, self._reads.set)
+
+
+async def test_heartbeat_never_cuts_an_event_when_a_slow_client_reads_on() -> None:
+    world = World()
+    candidate = Candidate(world.config("openai", "http://127.0.0.1:1/v1"), "gpt-4o", "catalog")
+    exchange = Exchange("req_1", "POST", CHAT.encode(), [], 0.0)
+    exchange.match, exchange.candidate = match("POST", CHAT.encode()), candidate
+    client, half = SlowClient(pause=0.02), len(WORD) // 2
+    answer = Pieces(WORD, WORD, WORD[:half], WORD[half:] + DONE)
+    await stream(answer, exchange, client.send, notes=[], heartbeat=0.001)
+    # One before the cut event is in its place; none may stand between the halves.
+    assert client.taken[-2:] == [WORD[:half], WORD[half:] + DONE]
 
 
 async def test_upstream_is_paused_while_the_client_does_not_read() -> None:

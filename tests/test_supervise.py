@@ -14,13 +14,14 @@ import httpx2
 import pytest
 
 from gateway.errors import StartRefused
+from gateway.process import child
 from gateway.process.child import LONGEST_PAUSE, Role, pause
 from gateway.process.pipe import Boot, Message, Reload, Serving, Stop, Used, connect, spell
 from gateway.process.publish import write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
 from gateway.shapes import Secret
-from tests.houses import accepts, children, environment, gone, house, until, wardgate
+from tests.houses import children, environment, gone, house, until, wardgate
 
 DIED = "process died, starting another"
 
@@ -100,6 +101,20 @@ def test_listen_refuses_a_port_that_is_taken() -> None:
             listen("127.0.0.1", port)
 
 
+def test_listen_refuses_a_port_it_holds_itself() -> None:
+    [held] = listen("127.0.0.1", 0)
+    with held, pytest.raises(StartRefused, match="choose another port"):
+        listen("127.0.0.1", held.getsockname()[1])
+
+
+def test_children_inherit_no_settings_and_no_keys() -> None:
+    given = {"WARDGATE_DATABASE_URL": "p", "OPENAI_API_KEY": "k", "HF_TOKEN": "t"}
+    kept = {"PATH": "/bin", "UPSTREAM_OPENAI_KEY": "referred to", "LANG": "C"}
+    handed = child.environment({**given, **kept})
+    assert handed.pop("PYTHONPATH")
+    assert handed == kept
+
+
 def test_listen_refuses_an_address_of_another_machine() -> None:
     with pytest.raises(StartRefused, match="no such address"):
         listen("192.0.2.1", 0)
@@ -129,13 +144,17 @@ async def test_house_gives_up_when_a_process_never_starts(tmp_path: Path) -> Non
 
 
 async def test_house_sweeps_metrics_of_parents_that_were_killed(tmp_path: Path) -> None:
-    dead, alive = tmp_path / "metrics-999999999", tmp_path / f"metrics-{os.getppid()}"
+    # Ids say nothing: in another container, this one's may belong to a parent that lives.
+    dead = tmp_path / f"metrics-{os.getpid()}-0"
     dead.mkdir()
-    alive.mkdir()
-    async with House(Plan(Settings(data_dir=tmp_path)), environment(tmp_path)) as empty:
+    plan = Plan(Settings(data_dir=tmp_path))
+    async with House(plan, environment(tmp_path)) as first:
         assert not dead.exists()
-        assert empty.metrics.is_dir()
-    assert os.listdir(tmp_path) == [alive.name]
+        async with House(plan, environment(tmp_path)) as second:
+            assert first.metrics.is_dir()
+            assert second.metrics.is_dir()
+        assert os.listdir(tmp_path) == [first.metrics.name]
+    assert os.listdir(tmp_path) == []
 
 
 async def test_dead_workers_are_replaced_and_others_serve_on(tmp_path: Path) -> None:
@@ -214,8 +233,11 @@ async def test_house_starts_from_the_sealed_file_while_the_store_is_away(tmp_pat
             fresh = data / "wardgate.db.good"
             fresh.write_bytes(good)
             fresh.rename(database)
-        await until(lambda: accepts(running.admin), "the admin app to find the store")
-        assert "store back" in [line["event"] for line in running.lines()]
+            back = await client.get(f"{running.admin}/readyz")  # waits for it in the queue
+        assert back.status_code == 200
+        await until(
+            lambda: "store back" in [line["event"] for line in running.lines()], "the store"
+        )
 
 
 async def test_house_without_store_or_sealed_file_does_not_start(tmp_path: Path) -> None:
@@ -225,9 +247,42 @@ async def test_house_without_store_or_sealed_file_does_not_start(tmp_path: Path)
     assert "no routing table to start from" in said
 
 
+async def test_start_says_why_the_store_is_away(tmp_path: Path) -> None:
+    words = ("serve", "--port", "0", "--admin-port", "0")
+    url = "postgresql+asyncpg://me:canary@127.0.0.1:1/none"
+    code, _, said = await wardgate(tmp_path, *words, WARDGATE_DATABASE_URL=url)
+    assert code == 1
+    assert "cannot be opened: [Errno 111]" in said.splitlines()[-1]
+    assert "canary" not in said
+
+
+async def test_data_folder_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words in (("serve", "--port", "0", "--admin-port", "0"), ("keys", "list")):
+        code, _, said = await wardgate(tmp_path / "file", *words)
+        assert (code, said.splitlines()[-1].startswith("Error: ")) == (1, True)
+        assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("urls", "why"),
+    [
+        ("nosuch=http://127.0.0.1:9/v1", "names nosuch, which is no provider"),
+        ("grok=http://127.0.0.1:9/v1", "names grok, which is called xai here"),
+    ],
+)
+async def test_override_that_would_move_nothing_is_refused(
+    tmp_path: Path, urls: str, why: str
+) -> None:
+    words = ("serve", "--port", "0", "--admin-port", "0")
+    code, _, said = await wardgate(tmp_path, *words, WARDGATE_PROVIDER_BASE_URLS=urls)
+    assert code == 1
+    assert why in said.splitlines()[-1]
+
+
 async def test_worker_that_refuses_its_settings_ends_the_start(tmp_path: Path) -> None:
     words = ("serve", "gateway", "--port", "0")
-    code, _, said = await wardgate(tmp_path, *words, WARDGATE_REDIS_URL="carrier-pigeon://loft")
+    code, _, said = await wardgate(tmp_path, *words, WARDGATE_REDIS_URL="redis://127.0.0.1/?db=x")
     assert code == 1
     assert "does not start" in said
     assert "Traceback" not in said
@@ -248,6 +303,6 @@ async def test_gateway_alone_serves_metrics_on_a_port_of_its_own(tmp_path: Path)
 
 async def test_metrics_folder_is_gone_after_the_house(tmp_path: Path) -> None:
     async with house(tmp_path / "data") as running:
-        assert list((tmp_path / "data").glob(f"metrics-{running.pid}/*.db"))
+        assert list((tmp_path / "data").glob(f"metrics-{running.pid}-*/*.db"))
         assert await running.stop(signal.SIGINT) == 0
     assert not list((tmp_path / "data").glob("metrics-*"))

@@ -102,6 +102,7 @@ async def test_take_in_keeps_no_value_in_its_memory(tmp_path: Path) -> None:
         await take_in(desk, {"OPENAI_API_KEY": OPENAI})
     memory = tmp_path / "taken-in.json"
     assert memory.read_text() == '["OPENAI_API_KEY"]\n'
+    assert memory.stat().st_mode & 0o777 == 0o600
 
 
 async def test_deleted_config_does_not_come_back_at_the_next_start(tmp_path: Path) -> None:

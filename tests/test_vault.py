@@ -150,6 +150,8 @@ def test_preview_is_always_known_as_a_mask(prefix: str, rest: str) -> None:
     [
         ("sk-***", True),
         ("***", True),
+        ("****", True),
+        ("sk-proj-********", True),
         ("sk-...abcd", True),
         ("...abcd", True),
         ("sk-...", False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.errors import StartRefused
-from gateway.settings import Settings
+from gateway.settings import MOST_WORKERS, Settings
 
 if TYPE_CHECKING:
     from admin.run import App
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the gateway.  [8080]")
 @click.option("--admin-host", help="Address of the admin app.  [127.0.0.1]")
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="Port of the admin app.  [8081]")
-@click.option("--workers", type=click.IntRange(1, 256), help="Gateway processes.  [1]")
+@click.option("--workers", type=click.IntRange(1, MOST_WORKERS), help="Gateway processes.  [1]")
 @click.option(
     "--metrics-port", type=click.IntRange(0, 65535), help="/metrics of a gateway that runs alone."
 )

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from admin.configure.refusals import Refusal
 from gateway.addresses import AddressPolicy
+from gateway.catalog import Catalog
 from gateway.settings import Settings
 
 _LONGEST = 500
@@ -35,6 +36,14 @@ def checked_base_url(text: str, settings: Settings) -> str:
     host = _host(parts, port, settings)
     shown = "" if port == _PORTS[parts.scheme] else f":{port}"
     return f"{parts.scheme}://{host}{shown}{_path(parts.path)}"
+
+
+def override_flaw(name: str, catalog: Catalog) -> str | None:
+    """Why an operator's base URL under this name would move nothing, or None."""
+    known = catalog.canonical(name)
+    if known is None:
+        return "which is no provider: use the catalog's id, or custom:<slug>"
+    return None if known == name else f"which is called {known} here"
 
 
 def _split(text: str) -> tuple[SplitResult, int]:

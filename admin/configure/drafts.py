@@ -21,6 +21,9 @@ from gateway.store.configs import ConfigRow
 from gateway.store.places import base_url, origin
 from gateway.vault import looks_masked
 
+# Shorter ones are words like `test`, which an alias may contain.
+_SECRET_FROM = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -138,7 +141,17 @@ def keying(asked: ConfigChange, row: ConfigRow | None, actor: Actor) -> Keying:
     stored = row is not None and row.preview is not None
     if text == "" or (stored and looks_masked(text)):
         return "keep"
-    return Key(*rules.key(text, actor))
+    key = Key(*rules.key(text, actor))
+    _keep_secret(key.text, asked)
+    return key
+
+
+def _keep_secret(key: str, asked: ConfigChange) -> None:
+    """Refuse a key that stands, whole, in a field that is stored and shown as it is."""
+    settings = [] if asked.settings is UNSET else asked.settings.values()
+    plain = [asked.alias, asked.name, asked.base_url, asked.secret_id, *settings]
+    if len(key) >= _SECRET_FROM and any(isinstance(t, str) and key in t for t in plain):
+        raise Refusal("bad_key", "the key stands in another field, too, and that is shown")
 
 
 def bound(key: Keying, found: Mapping[str, Any], row: ConfigRow) -> Keying:

@@ -15,8 +15,9 @@ from admin.configure.refusals import Refusal
 from admin.permit import Actor, allows
 from gateway.catalog import Catalog
 from gateway.providers import TEMPLATES, is_custom
+from gateway.settings import REFERENCE_PREFIX
 from gateway.shapes import GLOBAL, AuthType, DialectName
-from gateway.vault import REFERENCE_FOLDER, REFERENCE_PREFIX, is_reference, looks_masked
+from gateway.vault import REFERENCE_FOLDER, is_reference, looks_masked
 
 MOST = 1_000_000_000  # every count and period fits a database's 32-bit integer
 DIALECTS: tuple[DialectName, ...] = ("openai", "azure", "anthropic", "gemini")

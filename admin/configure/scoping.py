@@ -15,6 +15,8 @@ from gateway.store.engine import Connection
 
 # Stands for the scopes that are no gateway where a URL must name one (docs/management.md).
 OURS = "wardgate"
+# In lower case: nobody should have to know which spelling of a word is taken.
+_RESERVED = frozenset(word.lower() for word in RESERVED_ACCOUNTS)
 _GROUP = re.compile(r"group:gr_[0-7][0-9a-hjkmnp-tv-z]{25}", re.ASCII)
 _INSTANCE = re.compile(r"instance:[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 _GATEWAY = re.compile(
@@ -43,7 +45,7 @@ def parts(scope_id: str) -> tuple[str, str]:
         expected = "global, group:gr_…, gateway:{account}/{gateway} or instance:{id}"
         raise Refusal("bad_scope", f"no scope can be called that; use {expected}", "scope")
     account = found["account"]
-    if account == OURS or account.lower() in RESERVED_ACCOUNTS:
+    if account.lower() in _RESERVED:
         raise Refusal("reserved", f"{account} is a reserved word, not an account", "scope")
     return account, found["gateway"]
 

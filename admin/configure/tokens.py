@@ -6,6 +6,7 @@ A digest that matches nothing is compared all the same, so that time tells nothi
 from __future__ import annotations
 
 import hmac
+import re
 from dataclasses import dataclass
 
 from admin.configure import audit, rules, scoping
@@ -21,6 +22,7 @@ from gateway.store.engine import Connection
 # The id of a first token that an operator chose himself and that is none of our making.
 BOOTSTRAP = "bootstrap"
 _SHORTEST = 16
+_SENDABLE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 _DUMMY = bytes(32)
 
 
@@ -103,6 +105,9 @@ def _given(text: str) -> credential.Minted:
     if len(text) < _SHORTEST:
         message = f"WARDGATE_BOOTSTRAP_ADMIN_TOKEN is shorter than {_SHORTEST} characters"
         raise StartRefused(f"{message}; make one with `openssl rand -base64 32`")
+    if not _SENDABLE.fullmatch(text):
+        message = "WARDGATE_BOOTSTRAP_ADMIN_TOKEN can be sent in no header"
+        raise StartRefused(f"{message}; use printable ASCII, no space at its ends")
     presented = credential.read(text)
     if credential.looks_ours(text) and (presented is None or presented.prefix != "wga"):
         raise StartRefused("WARDGATE_BOOTSTRAP_ADMIN_TOKEN is a mistyped or a client's key")

@@ -16,6 +16,7 @@ from gateway.shapes import Headers
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
 ABSOLUTE_FORM = "wardgate.absolute_form"  # set in scope["extensions"] by the listener
+UPGRADE = "wardgate.upgrade"  # likewise
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 # Unreserved, sub-delims, `:`, `@` and percent escapes: RFC 3986's path characters. Hosts of the
@@ -33,6 +34,9 @@ def check(scope: AsgiScope) -> None:
         raise WrongMethod(f"method {scope['method'][:20]} is not served here")
     if ABSOLUTE_FORM in scope.get("extensions", ()):
         raise Malformed("the request target must be a path")
+    if UPGRADE in scope.get("extensions", ()) and _has_body(scope["headers"]):
+        # The parser takes such a body for another protocol, and then for the next request.
+        raise Malformed("a request that asks for an upgrade must not have a body")
     path_problem = _path_problem(scope["raw_path"])
     if path_problem is not None:
         raise Malformed(path_problem)
@@ -53,6 +57,10 @@ def _path_problem(raw_path: bytes) -> str | None:
 def _is_arn(raw_path: bytes) -> bool:
     without_slashes = raw_path.replace(b"%2F", b"").replace(b"%2f", b"")
     return bool(_ARN_PATH.fullmatch(raw_path)) and not _HIDDEN.search(without_slashes)
+
+
+def _has_body(headers: Headers) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
 
 
 def _head_problem(headers: Headers) -> GatewayError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from gateway.credential import stands_in
 from gateway.shapes import Headers
 
 _HOP_BY_HOP = frozenset(
@@ -42,7 +43,6 @@ _NOT_BACK = frozenset({b"alt-svc", b"clear-site-data", b"server-timing-allow-ori
 _CREDENTIAL = re.compile(
     rb"auth|cookie|api[-_]?key|secret|credential|passw|(?:^|[-_])(?:token|jwt)$"
 )
-_OUR_KEY = re.compile(rb"wga?_[0-9A-Za-z]{6,}_[0-9A-Za-z]{16,}")
 _BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9a-z]")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -56,7 +56,7 @@ def towards_upstream(headers: Headers, replaced: set[bytes]) -> Headers:
         if _may_go_upstream(name)
         and name not in replaced
         and name not in listed
-        and not (b"wg" in value and _OUR_KEY.search(value))
+        and not (b"wg" in value and stands_in(value))
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -71,6 +72,7 @@ class Listener(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._rest_timer: asyncio.TimerHandle | None = None
         self.url = b""
         self.gone = False
         self.on_departure: Callable[[], None] | None = None
@@ -85,6 +87,7 @@ class Listener(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._drop_rest_timer()
         self.gone = True
         super().connection_lost(exc)
         if self.on_departure is not None and not self.cycle.response_complete:
@@ -103,14 +106,34 @@ class Listener(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._drop_rest_timer()
         cast(dict[str, Any], self.scope)[CONNECTION] = self
         self._in_head, self._head_bytes = True, 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if not self.url.startswith(b"/"):
-            cast(dict[str, Any], self.scope)["extensions"] = {edge.ABSOLUTE_FORM: {}}
+        upgrade, absolute = self.parser.should_upgrade(), not self.url.startswith(b"/")
+        if upgrade or absolute:
+            found = {edge.UPGRADE: upgrade, edge.ABSOLUTE_FORM: absolute}
+            extensions: dict[str, Any] = {name: {} for name, true in found.items() if true}
+            cast(dict[str, Any], self.scope)["extensions"] = extensions
         super().on_headers_complete()
+        # Trailers would be read as headers: they go nowhere, however many there are.
+        self.headers = cast(Any, deque(maxlen=0))
+        if upgrade:
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        unread = not self.pipeline and self.cycle.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            # The answer came before the request's end, which may never come.
+            self._rest_timer = self.loop.call_later(self._header_timeout, self.transport.close)
+
+    def _drop_rest_timer(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(Malformed("the request is not valid HTTP/1.1"))

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
+from gateway.credential import stands_in
 from gateway.errors import GatewayError, Malformed
 from gateway.paths import Match
 from gateway.providers import AUTH_HEADERS
@@ -68,13 +69,21 @@ class Dialect(Protocol):
 _CLEAN: Final = re.compile(rb"(?:/[A-Za-z0-9\-._~!$&'()*+,;=:@%]+)+/?")
 _ENCODED: Final = re.compile(rb"%(?:2[fF]|5[cC]|[01][0-9a-fA-F]|7[fF]|(?![0-9a-fA-F]{2}))")
 _DOTS: Final = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|$)")
-_CREDENTIALS: Final = frozenset({"key", "api_key", "api-key", "apikey", "access_token"})
+_CREDENTIALS: Final = frozenset(
+    {
+        *("key", "api_key", "api-key", "apikey", "x-api-key", "x-goog-api-key"),
+        *("subscription-key", "access_token", "oauth_token"),
+        *("authorization", "cf-aig-authorization"),
+    }
+)
 
 
 def below(base_path: bytes, rest: bytes) -> bytes:
     """`rest` under `base_path`. Raises Malformed unless it is plainly a path below it."""
     if _CLEAN.fullmatch(rest) is None or _ENCODED.search(rest) or _DOTS.search(rest):
         raise Malformed("the path holds segments or bytes that are not passed on")
+    if stands_in(rest):
+        raise Malformed("the path holds a Wardgate key, which is not passed on")
     return base_path + rest
 
 
@@ -92,7 +101,8 @@ def without_credentials(query: bytes) -> bytes:
 
 
 def _is_credential(pair: bytes) -> bool:
-    return unquote_plus(pair.partition(b"=")[0].decode("latin-1")).lower() in _CREDENTIALS
+    name = unquote_plus(pair.partition(b"=")[0].decode("latin-1")).lower()
+    return name in _CREDENTIALS or stands_in(pair)
 
 
 def bearer(config: ProviderConfig, secret: bytes) -> Headers:

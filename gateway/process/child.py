@@ -19,6 +19,7 @@ from pathlib import Path
 
 import gateway
 from gateway.process.pipe import Boot, Message, Pipe, Serving, Stop, connect
+from gateway.settings import PREFIX, REFERENCE_PREFIX
 
 # A process that lived less than this long died of its start, not of its work.
 SHORT_LIFE = 5.0
@@ -26,6 +27,8 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 # Its end of the pipe is closed but it still runs: it hangs on its way out.
 EXIT_GRACE = 2.0
+# How the catalog's variables that hold keys end.
+_KEY_ENDINGS = ("_KEY", "_TOKEN", "_PAT", "_TOKEN_BEDROCK")
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,19 @@ def pause(failures: int) -> float:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """A child's environment: ours, and this very code first on its path."""
+    """A child's environment: ours without settings and keys, this very code first on its path.
+
+    Settings come with the boot message; of keys, only references (`$env:UPSTREAM_…`) are read.
+    """
     code = str(Path(gateway.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (code, env.get("PYTHONPATH"))))
-    return {**env, "PYTHONPATH": path}
+    return {**{name: env[name] for name in env if not _private(name)}, "PYTHONPATH": path}
+
+
+def _private(name: str) -> bool:
+    if name.startswith(REFERENCE_PREFIX):
+        return False
+    return name.startswith(PREFIX) or name.endswith(_KEY_ENDINGS)
 
 
 class Child:

@@ -58,16 +58,24 @@ class Publisher:
         self._away = False
         self._log = request_logger()
 
-    async def first(self) -> None:
-        """See that there is a table to serve. Raises StartRefused when there is none."""
+    async def first(self, away: str = "") -> None:
+        """See that there is a table to serve; `away` says why the store is.
+
+        Raises StartRefused when there is none.
+        """
         if self._store is not None:
-            await self._publish(self._store)
+            try:
+                await self._publish(self._store)
+            except OSError as error:
+                raise StartRefused(
+                    f"the routing table {self._house.snapshot} cannot be written: {error.strerror}"
+                ) from None
             return
         try:
             old = unpack(self._house.snapshot.read_bytes(), self._source.ring)
         except (OSError, WardgateError) as error:
             raise StartRefused(
-                f"the store is away and there is no routing table to start from: {error}"
+                f"the store is away and there is no routing table to start from: {away or error}"
             ) from None
         age = round(self._source.clock() - old.compiled_at)
         self._log.error("store away, serving from the sealed file", age=age, revision=old.revision)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
+import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,6 +29,8 @@ from gateway.settings import Settings
 HOPELESS = 3
 # Neighbours (the admin app) may still be starting when the gateway already serves.
 NEIGHBOURS_WAIT = 10.0
+# Clients that come before anybody accepts wait in this queue.
+BACKLOG = 2048
 # Beyond the drain time: what a process needs to close its own things.
 LAST_GRACE = 5.0
 
@@ -57,7 +61,8 @@ class House:
     def __init__(self, plan: Plan, env: Mapping[str, str]) -> None:
         self.plan = plan
         self.snapshot = snapshot_file(plan.settings)
-        self.metrics = plan.settings.data_dir / f"metrics-{os.getpid()}"
+        self.metrics = plan.settings.data_dir / f"metrics-{os.getpid()}-{secrets.token_hex(4)}"
+        self._lock = -1
         self.closing = asyncio.Event()
         self._hopeless = asyncio.Event()
         self._trouble = ""
@@ -75,7 +80,7 @@ class House:
         return f"<House {self.workers + self.neighbours}>"
 
     async def __aenter__(self) -> Self:
-        _make_metrics_folder(self.metrics)
+        self._lock = _make_metrics_folder(self.metrics)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.close)
@@ -92,6 +97,7 @@ class House:
         await self._gone(self.neighbours)
         _close(sock for child in self.neighbours for sock in child.role.sockets)
         shutil.rmtree(self.metrics, ignore_errors=True)
+        os.close(self._lock)
 
     def close(self) -> None:
         """Begin to leave; asked twice, do not wait for running requests."""
@@ -180,7 +186,7 @@ def snapshot_file(settings: Settings) -> Path:
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of `host` at `port` (0: any free one, the same for all of them).
+    """Listen on every address of `host` at `port` (0: any free one, the same for all of them).
 
     Raises StartRefused, naming the port, when it is taken or not ours to bind.
     """
@@ -204,7 +210,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def _bind(family: int, address: tuple[Any, ...]) -> socket.socket | None:
-    """A bound socket; None for an address this machine lacks (`localhost` without IPv6)."""
+    """A listening socket; None for an address this machine lacks (`localhost` without IPv6)."""
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError:
@@ -214,6 +220,8 @@ def _bind(family: int, address: tuple[Any, ...]) -> socket.socket | None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind(address)
+        # Bound alone, another process (or our other app) could still bind the same port.
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRNOTAVAIL:
@@ -240,24 +248,53 @@ async def _first(*awaitables: Awaitable[Any]) -> None:
         task.cancel()
 
 
-def _make_metrics_folder(folder: Path) -> None:
-    """A new folder for this start; those of parents that were killed are swept away."""
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for old in folder.parent.glob("metrics-*"):
-        number = old.name.partition("-")[2]
-        if old == folder or not _alive(number):
-            shutil.rmtree(old, ignore_errors=True)
-    folder.mkdir(mode=0o700)
+def _make_metrics_folder(folder: Path) -> int:
+    """A new folder, locked while the descriptor is open; those nobody holds are swept away.
 
-
-def _alive(number: str) -> bool:
+    A lock and no process id: parents in containers share a data folder, but not their ids.
+    Raises StartRefused when the data folder cannot be used.
+    """
+    place = folder.parent
     try:
-        os.kill(int(number), 0)
-    except PermissionError:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _locked(place):
+            for old in place.glob("metrics-*"):
+                if not _held(old):
+                    shutil.rmtree(old, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            return _lock(folder)
+    except OSError as error:
+        raise StartRefused(
+            f"the data folder {place} cannot be used: {error.strerror}; make it writable for "
+            "this user, or set WARDGATE_DATA_DIR to another"
+        ) from None
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Alone among the parents that make and sweep folders in there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def _held(folder: Path) -> bool:
+    try:
+        os.close(_lock(folder))
+    except BlockingIOError:
         return True
-    except (ValueError, OSError):
+    except OSError:  # swept by somebody else, or no folder
         return False
-    return True
+    return False
 
 
 def _forget_gauges(folder: Path, pid: int) -> None:

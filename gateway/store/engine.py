@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from gateway.errors import StartRefused
 from gateway.store import tables
 
 Connection = AsyncConnection
@@ -89,9 +90,14 @@ async def current_revision(conn: Connection) -> int:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """An engine whose transactions are ours, not the driver's."""
+    """An engine whose transactions are ours. Raises StartRefused where its driver is missing."""
     if make_url(url).get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
+        try:
+            return create_async_engine(url, pool_pre_ping=True)
+        except ImportError as error:
+            raise StartRefused(
+                f"WARDGATE_DATABASE_URL needs {error.name}: pip install 'wardgate[postgres]'"
+            ) from None
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)

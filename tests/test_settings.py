@@ -1,0 +1,53 @@
+"""Settings: what is refused at once, with the variable's name and what to write instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gateway.errors import StartRefused
+from gateway.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("PORT", text) for text in ("-1", "65536", "99999", "8080.0", "x", "1_000", "٣")),
+        *(("WORKERS", text) for text in ("0", "-3", "257")),
+        *(("MAX_BODY_BYTES", text) for text in ("0", "-1", "9" * 30, "9" * 5000)),
+        *(("IDLE_TIMEOUT", text) for text in ("0", "-1", "nan", "inf", "1e300", "5s")),
+        *(("HEARTBEAT", text) for text in ("-0.1", "nan", "soon")),
+        *(("LOG_LEVEL", text) for text in ("loud", "critical")),
+        *(("ENV", text) for text in ("prod", "Production")),
+        *(("REDIS_URL", text) for text in ("garbage", "redis://h:99999/0", "http://h")),
+        ("DATABASE_URL", "garbage"),
+        ("DATABASE_URL", "postgresql://me:canary@h/db"),
+        ("DATABASE_URL", "mysql+aiomysql://me:canary@h/db"),
+        ("DATABASE_URL", "postgresql+asyncpg://me:canary@h:99999/db"),
+        ("DATABASE_URL", "sqlite:///canary.db"),
+        ("PROVIDER_BASE_URLS", "openai"),
+        ("PROVIDER_BASE_URLS", "openai=canary"),
+        ("PROVIDER_BASE_URLS", "openai=ftp://canary/v1"),
+        ("PROVIDER_BASE_URLS", "openai=https://me:canary@h/v1"),
+        ("PROVIDER_BASE_URLS", "openai=https://h/v1?key=canary"),
+        ("PROVIDER_BASE_URLS", "openai=https://h:0/v1"),
+        ("PROVIDER_BASE_URLS", "openai=http://[::1/v1"),
+        ("METRICS_OPEN", "perhaps"),
+    ],
+)
+def test_value_that_cannot_be_meant_is_refused(name: str, text: str) -> None:
+    with pytest.raises(StartRefused, match=f"^WARDGATE_{name} cannot be read: ") as caught:
+        Settings.from_env({f"WARDGATE_{name}": text})
+    assert "canary" not in str(caught.value)
+    assert re.search("use |needs ", str(caught.value))
+
+
+def test_values_at_the_edges_are_taken() -> None:
+    env = {"PORT": "65535", "WORKERS": "256", "HEARTBEAT": "0", "DRAIN_TIMEOUT": "0"}
+    env |= {"IDLE_TIMEOUT": "0.05", "LOG_LEVEL": "INFO", "METRICS_PORT": "0"}
+    env["PROVIDER_BASE_URLS"] = "openai=http://[::1]:9/v1/,custom:a=https://h"
+    settings = Settings.from_env({f"WARDGATE_{name}": text for name, text in env.items()})
+    assert (settings.port, settings.workers, settings.heartbeat) == (65535, 256, 0.0)
+    assert (settings.idle_timeout, settings.log_level) == (0.05, "info")
+    assert settings.provider_base_urls == {"openai": "http://[::1]:9/v1", "custom:a": "https://h"}
