@@ -10,12 +10,15 @@ import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import uvloop
 
 from admin.demo.upstream import Upstream
 from tests import node, servers
+from tests.admin_serve import Admin, admin
 from tests.servers import Server
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -129,3 +132,17 @@ def nginx_program() -> str:
 def npm_clients() -> None:
     """The npm clients are installed."""
     node.install()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
+    """One admin app for a module's many requests that change nothing."""
+    async with admin(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[Admin]:
+    """An admin app of the test's own."""
+    async with admin(tmp_path) as running:
+        yield running

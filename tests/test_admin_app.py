@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import pytest_asyncio
 
 from admin.app import SURFACES, build
 from admin.permit import ACTIONS
@@ -25,19 +23,6 @@ HEADERS = {
 
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
-    """One app for the many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
-    async with admin(tmp_path) as running:
-        yield running
 
 
 @in_module

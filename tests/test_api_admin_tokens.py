@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from gateway import credential
-from tests.admin_serve import CONFIGS, Admin, admin, store_bytes
+from tests.admin_serve import CONFIGS, Admin, store_bytes
 
 TOKENS = "/api/v1/admin-tokens"
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
@@ -18,19 +16,6 @@ READER = [{"permission": "AIProviders.Read", "scope": "global"}]
 
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
-    """One app for the many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
-    async with admin(tmp_path) as running:
-        yield running
 
 
 async def test_a_new_token_may_what_it_was_granted(app: Admin) -> None:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from tests.admin_serve import CANARY, CONFIGS, KEY, Admin, admin, new
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
-    """One app for the many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
-        yield running
 
 
 async def test_every_change_is_audited_newest_first(tmp_path: Path) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from tests.admin_serve import ACCOUNT, CONFIGS, GATEWAYS, Admin, admin, new
+from tests.admin_serve import ACCOUNT, CONFIGS, GATEWAYS, Admin, new
 
 SETTINGS: dict[str, Any] = {
     "rate_limiting_limit": 100,
@@ -25,19 +22,6 @@ NOT_FOUND = {"success": False, "errors": [{"code": 7002, "message": "Not Found"}
 
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
-    """One app for the many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
-    async with admin(tmp_path) as running:
-        yield running
 
 
 async def made(app: Admin, name: str = "gw", **settings: Any) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.admin_serve import (
     ACCOUNT,
@@ -18,7 +15,6 @@ from tests.admin_serve import (
     KEY,
     PREVIEW,
     Admin,
-    admin,
     new,
 )
 
@@ -42,19 +38,6 @@ DOCUMENTED = {
 NOT_FOUND = {"success": False, "errors": [{"code": 7002, "message": "Not Found"}]}
 
 in_module = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
-    """One app for the many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
-        yield running
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
-    async with admin(tmp_path) as running:
-        yield running
 
 
 async def made(app: Admin, path: str = CONFIGS, **fields: Any) -> dict[str, Any]:

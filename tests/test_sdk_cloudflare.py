@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -17,15 +16,9 @@ from cloudflare import (
     PermissionDeniedError,
 )
 
-from tests.admin_serve import ACCOUNT, CONFIGS, KEY, PREVIEW, Admin, admin
+from tests.admin_serve import ACCOUNT, CONFIGS, KEY, PREVIEW, Admin
 
 T = TypeVar("T")
-
-
-@pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
-    async with admin(tmp_path) as running:
-        yield running
 
 
 async def with_client(app: Admin, use: Callable[[Cloudflare], T], token: str = "") -> T:
