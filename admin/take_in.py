@@ -17,6 +17,7 @@ from admin.configure.desk import Desk
 from admin.configure.refusals import Refusal
 from admin.permit import LOCAL
 from admin.stored import every_config
+from gateway import credential
 from gateway.catalog import Catalog, Provider
 from gateway.process.publish import write_private
 from gateway.shapes import GLOBAL, Secret
@@ -141,6 +142,9 @@ def _read(provider: Provider, key: str, values: Mapping[str, str]) -> Found:
     named = sorted(_named(parts))
     missing = [name for name in named if name not in values]
     found = Found(provider.id, (key, *named), Secret(values[key].encode()))
+    if credential.looks_ours(values[key]):
+        # Exported for an SDK that talks to us: sent to the provider, it would be given away.
+        return replace(found, why_not=f"{key} holds a Wardgate key, not the provider's")
     if provider.unsupported is not None:
         return replace(found, why_not=provider.unsupported)
     if missing:

@@ -10,7 +10,7 @@ from admin.configure import configs
 from admin.permit import LOCAL
 from admin.stored import every_config
 from admin.take_in import PARTS, Taken, find, owner, take_in
-from gateway import catalog
+from gateway import catalog, credential
 from gateway.shapes import GLOBAL
 from tests.desks import add, key_of, opened
 
@@ -71,6 +71,14 @@ def test_find_says_why_a_provider_cannot_be_used() -> None:
     [found] = find(CATALOG, env)
     assert found.provider == "amazon-bedrock"
     assert found.why_not == CATALOG.providers["amazon-bedrock"].unsupported
+
+
+async def test_a_key_of_ours_is_not_taken_for_the_providers(tmp_path: Path) -> None:
+    key = credential.mint("wg").text
+    async with opened(tmp_path) as desk:
+        [taken] = await take_in(desk, {"OPENAI_API_KEY": key})
+        assert [view async for view in every_config(desk, GLOBAL)] == []
+    assert taken.why_not == "OPENAI_API_KEY holds a Wardgate key, not the provider's"
 
 
 def test_every_provider_with_parts_is_in_the_catalog_and_names_its_variables() -> None:
