@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Table, delete, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gateway.errors import SealBroken, StartRefused
 from gateway.store import sealed, tables, telemetry
@@ -282,3 +283,30 @@ def test_repr_hides_the_password() -> None:
         return repr(store)
 
     assert "canary" not in asyncio.run(shown())
+
+
+def test_a_new_file_is_opened_by_eight_at_once(tmp_path: Path) -> None:
+    problems: list[Exception] = []
+
+    async def look(url: str) -> None:
+        store = await open_store(url)
+        async with store.note() as conn:
+            await conn.execute(text("SELECT 1"))
+        await store.aclose()
+
+    def run(url: str, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            asyncio.run(look(url))
+        except SQLAlchemyError as error:
+            problems.append(error)
+
+    for turn in range(20):
+        url = f"sqlite+aiosqlite:///{tmp_path / f'{turn}.db'}"
+        together = threading.Barrier(8)
+        threads = [threading.Thread(target=run, args=(url, together)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert problems == []

@@ -7,6 +7,8 @@ Opened by the desk and by the parent of the workers. Nothing is migrated here.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any
@@ -24,7 +26,6 @@ _BUSY_MS = 10_000
 _WRITES = "wardgate_writes"
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_MS}",
-    "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
 )
@@ -109,7 +110,21 @@ def _prepare(driver: Any, _record: object) -> None:
     cursor = driver.cursor()
     for pragma in _PRAGMAS:
         cursor.execute(pragma)
+    _to_wal(cursor)
     cursor.close()
+
+
+def _to_wal(cursor: Any) -> None:
+    """Two that turn a new file to WAL are in each other's way, and there SQLite does not wait."""
+    deadline = time.monotonic() + _BUSY_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _begin(conn: SyncConnection) -> None:
