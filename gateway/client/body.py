@@ -33,7 +33,7 @@ class Body:
 
 
 async def read_body(presence: Presence, match: Match, headers: Headers, limit: int) -> Body:
-    """Raise Malformed (not JSON where JSON is needed), TooLarge, SlowClient, ClientGone."""
+    """Raise Malformed (not JSON where JSON is needed) or TooLarge."""
     length, framed = _framing(headers)
     if not framed and match.endpoint.model_in != "body":
         return Body(absent=True)

@@ -27,7 +27,7 @@ class Presence:
         self.slow = False
 
     async def read(self, limit: int) -> bytes:
-        """The whole body. Raises TooLarge past `limit` bytes, SlowClient, ClientGone."""
+        """The whole body. Raises TooLarge past `limit` bytes; leaving or stalling cancels."""
         body = await self._next()
         if self._complete and len(body) <= limit:
             return body
