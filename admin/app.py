@@ -1,4 +1,4 @@
-"""The admin app: every operation of api/ on its path, health and metrics, and the one boundary.
+"""The admin app: every operation of the registry on its paths, health, metrics, and the boundary.
 
 Handlers stand in api/, rules in configure/. What no layer foresaw ends here as a 5xx without
 details. Built by the command line; the desk it is handed stays its maker's to close.
@@ -7,9 +7,9 @@ details. Built by the command line; the desk it is handed stays its maker's to c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from itertools import groupby
 
 import structlog
 from starlette.applications import Starlette
@@ -21,22 +21,23 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from admin.api import admin_tokens, audit, client_keys, gateways, provider_configs
-from admin.api.cloudflare import CLOUDFLARE
+from admin import mcp
+from admin.api.credentials import identify
 from admin.api.faults import Fault
 from admin.api.operations import Operation, Surface, answer, authorize
 from admin.api.problems import OURS
 from admin.configure.desk import Desk
+from admin.oidc import Identities
+from admin.permit import Actor
+from admin.probe import Prober
+from admin.registry import SURFACES, served, surface_of
+from admin.viewer import pages
 from gateway.errors import WardgateError
 from gateway.metrics import CONTENT_TYPE
 from gateway.store.compile import revision
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-SURFACES: tuple[tuple[Surface, tuple[Operation, ...]], ...] = (
-    (CLOUDFLARE, (*gateways.OPERATIONS, *provider_configs.OPERATIONS)),
-    (OURS, (*client_keys.OPERATIONS, *admin_tokens.OPERATIONS, *audit.OPERATIONS)),
-)
 HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -49,30 +50,79 @@ _PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")
 _log = structlog.get_logger("wardgate.admin")
 
 
-def build(desk: Desk, *, metrics: Callable[[], bytes]) -> Starlette:
-    """The ASGI app. `metrics` gives the Prometheus text of all processes; it may block."""
+def build(
+    desk: Desk,
+    *,
+    metrics: Callable[[], bytes],
+    prober: Prober | None = None,
+    identities: Identities | None = None,
+) -> Starlette:
+    """The ASGI app. `metrics` gives the Prometheus text of all processes; it may block.
+
+    `prober` tests providers' keys, `identities` reads an identity provider's tokens; the app closes
+    both when it shuts down.
+    """
+    asking = prober or Prober()
+    tools = _tools(desk)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with tools.running():
+            yield
+        await asking.aclose()
+        if identities is not None:
+            await identities.aclose()
+
     app = Starlette(
-        routes=[*_health(desk), _metrics(desk, metrics), *_operations(desk)],
+        lifespan=lifespan,
+        routes=[
+            *_health(desk),
+            _metrics(desk, metrics),
+            *pages.routes(),
+            *(Route(path, tools) for path in (mcp.PATH, f"{mcp.PATH}/")),
+            *_operations(desk),
+        ],
         exception_handlers={HTTPException: _no_route},
         middleware=[Middleware(Boundary, desk=desk)],
     )
     # A redirect would send a client's body, key and all, twice.
     app.router.redirect_slashes = False
+    app.state.prober = asking
+    app.state.identities = identities
     return app
 
 
+def _tools(desk: Desk) -> mcp.Tools:
+    """The operations that are MCP tools, too, answered as their routes answer them."""
+    rows = [(surface, row) for surface, rows in SURFACES for row in rows if row.tool]
+    surfaces = {row.name: surface for surface, row in rows}
+
+    async def serve(row: Operation, request: Request) -> Response:
+        try:
+            return await answer(row, surfaces[row.name], desk, request)
+        except Exception as error:  # noqa: BLE001 # the SDK would log and answer what it says
+            _log.error("request failed", path=mcp.PATH, tool=row.tool, error=type(error).__name__)
+            return await _apology(desk, surfaces[row.name], request)
+
+    async def caller(request: Request) -> Actor:
+        return await identify(request, desk, OURS.credentials)
+
+    hosts = (desk.settings.admin_host, *desk.settings.admin_hosts)
+    patience = desk.settings.body_timeout
+    return mcp.Tools([row for _, row in rows], serve, caller, hosts, patience=patience)
+
+
 def _operations(desk: Desk) -> list[Route]:
+    by_path: dict[str, tuple[Surface, list[Operation]]] = {}
+    for surface, rows in SURFACES:
+        for row in rows:
+            for path in served(surface, row):
+                by_path.setdefault(path, (surface, []))[1].append(row)
+    # In order a word of a path comes before a parameter in its place.
     return [
-        Route(mount + path, _endpoint(rows, surface, desk), methods=[row.method for row in rows])
-        for surface, operations in SURFACES
-        for path, rows in _by_path(operations)
-        for mount in surface.mounts
+        Route(path, _endpoint(rows, surface, desk), methods=[row.method for row in rows])
+        for path, (surface, rows) in sorted(by_path.items(), key=lambda item: item[0])
     ]
-
-
-def _by_path(operations: Sequence[Operation]) -> list[tuple[str, list[Operation]]]:
-    ordered = sorted(operations, key=lambda row: row.path)
-    return [(path, list(rows)) for path, rows in groupby(ordered, key=lambda row: row.path)]
 
 
 def _endpoint(rows: Sequence[Operation], surface: Surface, desk: Desk) -> Endpoint:
@@ -135,13 +185,9 @@ async def _no_route(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
-    return _surface(request.url.path).render(
+    return surface_of(request.url.path).render(
         Fault(error.status_code, error.detail, headers=headers), request
     )
-
-
-def _surface(path: str) -> Surface:
-    return next(s for s, _ in SURFACES if path.startswith(s.roots))
 
 
 class Boundary:
@@ -174,12 +220,14 @@ class Boundary:
             # Its type only: a driver's message may quote what was being written.
             _log.error("request failed", path=scope["path"], error=type(error).__name__)
             if not started:
-                response = await self._apology(Request(scope))
+                request = Request(scope)
+                response = await _apology(self.desk, surface_of(scope["path"]), request)
                 await response(scope, receive, dressed)
 
-    async def _apology(self, request: Request) -> Response:
-        if await _reachable(self.desk):
-            broken = Fault(500, "the request could not be completed")
-        else:
-            broken = Fault(503, "the store cannot be reached")
-        return _surface(request.url.path).render(broken, request)
+
+async def _apology(desk: Desk, surface: Surface, request: Request) -> Response:
+    if await _reachable(desk):
+        broken = Fault(500, "the request could not be completed")
+    else:
+        broken = Fault(503, "the store cannot be reached")
+    return surface.render(broken, request)

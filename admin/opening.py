@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from admin.configure import tokens
 from admin.configure.addresses import override_flaw
 from admin.configure.desk import Desk, open_desk
+from admin.oidc import identities
 from admin.quickstart import ensure_demo
 from admin.take_in import take_in
 from admin.welcome import Welcome
@@ -19,7 +20,8 @@ from gateway.catalog import Catalog
 from gateway.catalog import load as load_catalog
 from gateway.errors import StartRefused, WardgateError
 from gateway.process.publish import Publisher, Source, failure, summary
-from gateway.process.supervise import House
+from gateway.process.shelf import Shelf
+from gateway.process.supervise import House, catalog_file
 from gateway.settings import Settings
 from gateway.store.compile import revision
 from gateway.store.engine import open_store
@@ -53,9 +55,15 @@ async def open_house(
 
     Raises StartRefused when it cannot serve.
     """
-    catalog = load_catalog()
-    _check_overrides(settings, catalog)
-    desk, away = await _desk_unless_away(settings, ring, catalog)
+    identities(settings)  # the admin app would be refused the same, but a process away
+    desk, away = await _desk_unless_away(settings, ring, load_catalog())
+    catalog = desk.catalog if desk else Shelf(catalog_file(settings)).catalog
+    try:
+        _check_overrides(settings, catalog)
+    except StartRefused:
+        if desk is not None:
+            await desk.aclose()
+        raise
     welcome = Welcome(store_away=True)
     if desk is not None:
         welcome = await _first_start(desk, wishes, env)

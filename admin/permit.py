@@ -17,6 +17,13 @@ Action = Literal[
     "providers.manage",
     "models.read",
     "models.manage",
+    "agents.read",
+    "agents.manage",
+    "routes.read",
+    "routes.manage",
+    "scopes.read",
+    "scopes.manage",
+    "choices.manage",
     "keys.read",
     "keys.manage",
     "tokens.read",
@@ -36,10 +43,23 @@ class Permission:
     everywhere: bool
 
 
-_READ: tuple[Action, ...] = ("providers.read", "keys.read", "metrics.read")
-_MANAGE: tuple[Action, ...] = (*_READ, "providers.manage", "keys.manage")
-_GROUP_READ: tuple[Action, ...] = ("providers.read", "keys.read")
-_GROUP_MANAGE: tuple[Action, ...] = (*_GROUP_READ, "providers.manage", "keys.manage")
+# Whoever sees a scope's providers sees what stands beside them: keys, agents, routes.
+_GROUP_READ: tuple[Action, ...] = (
+    "providers.read",
+    "keys.read",
+    "agents.read",
+    "routes.read",
+    "scopes.read",
+)
+_GROUP_MANAGE: tuple[Action, ...] = (
+    *_GROUP_READ,
+    "providers.manage",
+    "keys.manage",
+    "agents.manage",
+    "routes.manage",
+)
+_READ: tuple[Action, ...] = (*_GROUP_READ, "metrics.read")
+_MANAGE: tuple[Action, ...] = (*_GROUP_MANAGE, "metrics.read", "scopes.manage")
 _MODELS_READ: tuple[Action, ...] = ("models.read",)
 _MODELS_MANAGE: tuple[Action, ...] = ("models.read", "models.manage")
 
@@ -72,7 +92,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who is asking: an admin token (its public id and name) or the operator's command line."""
+    """Who is asking: an admin token (its public id), an issuer's token, or the command line."""
 
     id: str
     name: str

@@ -77,7 +77,11 @@ async def _serve(house: House, order: Order, bound: Bound, env: Mapping[str, str
     sys.stderr.flush()
     open_to_all = settings.metrics_open
     async with answering_scrapes(
-        bound.scrapes, metrics, lambda: house.ready, open_to_all=open_to_all
+        bound.scrapes,
+        metrics,
+        lambda: house.ready,
+        opened.publisher.fleet,
+        open_to_all=open_to_all,
     ):
         await opened.publisher.watch()
         await house.finish()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -15,23 +17,40 @@ from gateway.process.pipe import Boot, Message, Pipe, Serving
 from gateway.process.server import Server, obey, run, serve
 from gateway.settings import Settings
 
+if TYPE_CHECKING:
+    from admin.configure.desk import Desk
+    from admin.rounds import Probe
+
 # Management calls are short; nobody's stream is cut by not waiting longer.
 DRAIN = 5
 
 
 async def serve_admin(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> None:
     """The management API and /metrics, until told to stop."""
+    from admin import oidc
     from admin.app import build
     from admin.configure.desk import open_desk
+    from admin.probe import Prober
     from gateway import catalog, logs, masking
     from gateway.metrics import exposition
+    from gateway.process.scrape import fleet
     from gateway.vault import KeyRing
 
     settings = Settings.from_env(boot.settings)
     logs.configure(settings.log_level, masking.mask)
     desk = await open_desk(settings, KeyRing(boot.ring), catalog.load())
+    prober = Prober()
+    beside = [asyncio.create_task(work) for work in _beside(desk, prober.stored)]
     try:
-        app = build(desk, metrics=lambda: exposition(boot.metrics))
+        loop = asyncio.get_running_loop()
+
+        def metrics() -> bytes:
+            """Called in a thread: reading the workers' files may block, the store may not."""
+            health = asyncio.run_coroutine_threadsafe(fleet(desk.store, desk.clock()), loop)
+            return exposition(boot.metrics, health.result())
+
+        identities = oidc.identities(settings)
+        app = build(desk, metrics=metrics, prober=prober, identities=identities)
         config = uvicorn.Config(
             app,
             loop="none",
@@ -44,7 +63,26 @@ async def serve_admin(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> N
         )
         await serve(Server(config, lambda: pipe.send(Serving())), pipe, sockets, _heed_nothing)
     finally:
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
+        await prober.aclose()
         await desk.aclose()
+
+
+def _beside(desk: Desk, probe: Probe) -> list[Coroutine[Any, Any, None]]:
+    """What this process does without being asked."""
+    from admin.catalog import follow, sync_regularly
+
+    return [_make_rounds(desk, probe), follow(desk), sync_regularly(desk)]
+
+
+async def _make_rounds(desk: Desk, probe: Probe) -> None:
+    """Probe what is silent, where a setting asks for it."""
+    from admin.rounds import Rounds
+
+    if desk.settings.probe_interval:
+        await Rounds(desk, probe, desk.settings.probe_interval).run()
 
 
 async def serve_demo(port: int, pipe: Pipe) -> None:

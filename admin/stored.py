@@ -23,7 +23,8 @@ async def every_config(desk: Desk, scope: str | None = None) -> AsyncIterator[Co
 
 async def every_key(desk: Desk, scope: str | None = None) -> AsyncIterator[KeyView]:
     """Client keys that are not revoked, oldest first."""
-    async for view in _every(lambda at: keys.page(desk, scope, at, PAGE)):
+    scopes = None if scope is None else (scope,)
+    async for view in _every(lambda at: keys.page(desk, scopes, at, PAGE)):
         yield view
 
 

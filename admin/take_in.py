@@ -18,7 +18,7 @@ from admin.configure.refusals import Refusal
 from admin.permit import LOCAL
 from admin.stored import every_config
 from gateway import credential
-from gateway.catalog import Catalog, Provider
+from gateway.catalog import Catalog, Provider, load
 from gateway.process.publish import write_private
 from gateway.shapes import GLOBAL, Secret
 
@@ -27,14 +27,26 @@ ALIAS = "default"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a provider needs beside its key: settings and base URL, as formats over variables."""
+    """What a provider needs beside its key: settings and base URL, as formats over variables.
+
+    `key` is a format, too, where it has several parts; `without` names a variable that says that
+    the key will not last.
+    """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     base_url: str = ""
+    key: str = ""
+    without: str = ""
 
 
-# Providers whose URL depends on the customer; every other one needs its key alone.
+# Providers whose URL depends on the customer, and variables that are only a part of a key; every
+# other provider needs its key alone.
 PARTS: Mapping[str, Parts] = {
+    "AWS_BEARER_TOKEN_BEDROCK": Parts({"region": "{AWS_REGION}"}),
+    "AWS_SECRET_ACCESS_KEY": Parts(
+        key="{AWS_ACCESS_KEY_ID}::{AWS_SECRET_ACCESS_KEY}::{AWS_REGION}",
+        without="AWS_SESSION_TOKEN",
+    ),
     "azure": Parts({"resourceName": "{AZURE_RESOURCE_NAME}"}),
     "azure-cognitive-services": Parts({"resourceName": "{AZURE_COGNITIVE_SERVICES_RESOURCE_NAME}"}),
     "cloudflare-ai-gateway": Parts({"gateway": "{CLOUDFLARE_ACCOUNT_ID}/{CLOUDFLARE_GATEWAY_ID}"}),
@@ -119,7 +131,8 @@ async def take_in(desk: Desk, env: Mapping[str, str]) -> list[Taken]:
     before = _remembered(memory)
     there = {view.provider async for view in every_config(desk, GLOBAL)}
     results: list[Taken] = []
-    for found in find(desk.catalog, env):
+    # The packaged catalog: which variables are keys is never learned from what was fetched.
+    for found in find(load(), env):
         if found.provider in there:
             results.append(Taken(found.provider, found.variables, earlier=True))
         elif found.variables[0] not in before:
@@ -138,8 +151,8 @@ def _find(catalog: Catalog, values: Mapping[str, str]) -> Iterator[Found]:
 
 
 def _read(provider: Provider, key: str, values: Mapping[str, str]) -> Found:
-    parts = PARTS.get(provider.id, Parts())
-    named = sorted(_named(parts))
+    parts = PARTS.get(key) or PARTS.get(provider.id, Parts())
+    named = sorted(_named(parts) - {key})
     missing = [name for name in named if name not in values]
     found = Found(provider.id, (key, *named), Secret(values[key].encode()))
     if credential.looks_ours(values[key]):
@@ -149,13 +162,17 @@ def _read(provider: Provider, key: str, values: Mapping[str, str]) -> Found:
         return replace(found, why_not=provider.unsupported)
     if missing:
         return replace(found, why_not=f"{missing[0]} is not set")
+    if parts.without in values:
+        return replace(found, why_not=f"{parts.without} is set: these credentials expire")
+    if parts.key:
+        found = replace(found, secret=Secret(parts.key.format_map(values).encode()))
     settings = {name: _bare(text.format_map(values)) for name, text in parts.settings.items()}
     return replace(found, settings=settings, base_url=parts.base_url.format_map(values) or None)
 
 
 def _named(parts: Parts) -> set[str]:
     """The variables its formats name."""
-    texts = " ".join((*parts.settings.values(), parts.base_url))
+    texts = " ".join((*parts.settings.values(), parts.base_url, parts.key))
     return {piece.partition("}")[0] for piece in texts.split("{")[1:]}
 
 

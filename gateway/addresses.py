@@ -74,7 +74,10 @@ class AddressPolicy:
         return self._decided[asked]
 
     def _decide(self, host: str, port: int, encrypted: bool) -> bool:
-        address = _plain(ip_address(host.partition("%")[0]))
+        try:
+            address = _plain(ip_address(host.partition("%")[0]))
+        except ValueError:
+            return False  # `127.1` and the like: a name to us, an address to some resolvers
         if (str(address), port) in self._endpoints:
             return True
         if any(address in network for network in self._allowed):

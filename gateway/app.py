@@ -17,6 +17,7 @@ from gateway.catalog import Catalog
 from gateway.client.asgi import AsgiScope, Receive, Send
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.health import Report, fold, samples
 from gateway.limit import Limiter
 from gateway.receive import Furniture, receive
 from gateway.refuse import refuse
@@ -45,6 +46,11 @@ class Gateway:
         metrics.snapshot_revision.set(snapshot.revision)
         self._tell_gauges()
 
+    def swap_catalog(self, catalog: Catalog) -> None:
+        """The same for the catalog; where requests go stands in the snapshot."""
+        self._house.catalog = catalog
+        self._tell_gauges()
+
     def _tell_gauges(self) -> None:
         now = self._house.clock()
         metrics.inflight.set(self._inflight)
@@ -57,6 +63,13 @@ class Gateway:
         metrics.write_out()
         used, self._house.used = self._house.used, {}
         return used
+
+    def take_health(self) -> Report:
+        """How attempts at providers ended, since the last call about a second ago."""
+        seen = self._house.seen
+        report = fold(seen, self._house.clock())
+        seen.clear()
+        return report
 
     async def __call__(self, scope: AsgiScope, take: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -129,6 +142,7 @@ def build(
         log=logs.request_logger(),
         clock=clock,
         used={},
+        seen=samples(),
     )
     metrics.build_info.labels(__version__).set(1)
     gateway = Gateway(house)

@@ -20,13 +20,16 @@ CREDENTIAL_HEADERS = frozenset(
 )
 _DUMMY = bytes(32)
 _HOW = "send a Wardgate key (wg_…) as Authorization: Bearer, x-api-key, api-key or x-goog-api-key"
+# Only a hash of a key is kept here: a signature made with one proves nothing to us.
+_HOW_AWS = "an AWS signature cannot be checked; set AWS_BEARER_TOKEN_BEDROCK to one (wg_…) instead"
 
 
 def authenticate(snapshot: Snapshot, headers: Headers, query: bytes, now: float) -> Client:
     """Raise Unauthorized (no key, unknown, expired), Malformed (two keys), Forbidden (agent)."""
     presented = _presented(headers, query)
     if presented is None:
-        raise Unauthorized(f"no Wardgate key in the request: {_HOW}", code="missing_api_key")
+        how = _HOW_AWS if _is_signed(headers) else _HOW
+        raise Unauthorized(f"no Wardgate key in the request: {how}", code="missing_api_key")
     client = _known(snapshot, presented)
     if client.expires_at is not None and client.expires_at <= now:
         raise Unauthorized("the Wardgate key has expired", code="expired_api_key")
@@ -60,6 +63,10 @@ def _merge(found: str | None, text: str) -> str | None:
 def _token(value: bytes) -> str:
     text = value.decode("latin-1").strip()
     return text[7:].lstrip() if text[:7].lower() == "bearer " else text
+
+
+def _is_signed(headers: Headers) -> bool:
+    return any(n == b"authorization" and v[:16] == b"AWS4-HMAC-SHA256" for n, v in headers)
 
 
 def _known(snapshot: Snapshot, text: str) -> Client:

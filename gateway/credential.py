@@ -46,9 +46,12 @@ class Presented:
         return f"Presented({self.prefix!r}, {self.public_id!r}, ***)"
 
 
-def mint(prefix: Prefix) -> Minted:
-    """A new key of 256 random bits with a public id and a checksum against typing errors."""
-    public_id = _draw(ID_LENGTH)
+def mint(prefix: Prefix, public_id: str | None = None) -> Minted:
+    """A new key of 256 random bits with a public id and a checksum against typing errors.
+
+    `public_id` is the id of a key whose secret is changed; without it there is a new one.
+    """
+    public_id = public_id or _draw(ID_LENGTH)
     body = f"{prefix}_{public_id}_{_spell(secrets.randbits(256))}"
     return Minted(public_id, body + _checksum(body))
 

@@ -92,6 +92,13 @@ countTokens                 POST   count_tokens      count_tokens      json     
 embedContent                POST   embeddings        embeddings        json       path  -
 batchEmbedContents          POST   embeddings        embeddings        json       path  -
 """
+_BEDROCK_ACTIONS: Final = """
+converse                    POST   converse          chat              json       path  -
+converse-stream             POST   converse_stream   chat              json       path  bedrock
+invoke                      POST   invoke            generate_content  json       path  -
+invoke-with-response-stream POST   invoke_stream     generate_content  json       path  -
+count-tokens                POST   count_tokens      count_tokens      json       path  -
+"""
 Table = dict[tuple[bytes, ...], Methods]
 
 
@@ -115,7 +122,8 @@ def _table(rows: str, dialect: DialectName, family: str, prefix: str, at: str = 
 
 
 def local(name: str, dialect: DialectName, template: str, *methods: str) -> Methods:
-    family = {"gemini": "google", "azure": "azure"}.get(dialect, "openai")
+    families = {"gemini": "google", "azure": "azure", "bedrock": "amazon-bedrock"}
+    family = families.get(dialect, "openai")
     endpoint = Endpoint(name, dialect, name, family, local=True, template=template)
     return dict.fromkeys(methods, endpoint)
 
@@ -126,6 +134,7 @@ OPENAI: Final = _table(_OPENAI_ROWS, "openai", "openai", "/v1/")
 ANTHROPIC: Final = _table(_ANTHROPIC_ROWS, "anthropic", "anthropic", "/v1/")
 PLAIN: Final = OPENAI | ANTHROPIC
 GEMINI: Final = _table(_GEMINI_ACTIONS, "gemini", "google", "/v1beta/models/{model}:")
+BEDROCK: Final = _table(_BEDROCK_ACTIONS, "bedrock", "amazon-bedrock", "/model/{model}/")
 AZURE_V1: Final = _table(_OPENAI_ROWS, "openai", "azure", "/openai/v1/")
 AZURE_DEPLOYED: Final = _table(_OPENAI_ROWS, "azure", "azure", _DEPLOYMENT, at="path")
 AZURE_RESOURCE: Final = {
@@ -138,6 +147,9 @@ NATIVE: Final[dict[str, Table]] = {
     "anthropic": _table(_ANTHROPIC_ROWS, "anthropic", "anthropic", SCOPED),
 }
 NATIVE_GEMINI: Final = _table(_GEMINI_ACTIONS, "gemini", "google", SCOPED + "models/{model}:")
+NATIVE_BEDROCK: Final = _table(
+    _BEDROCK_ACTIONS, "bedrock", "amazon-bedrock", SCOPED + "model/{model}/"
+)
 COMPAT: Final = {
     "POST": replace(
         OPENAI[b"chat", b"completions"]["POST"],

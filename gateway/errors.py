@@ -3,12 +3,13 @@
     WardgateError
     ├── StartRefused            the process must not start; the message says what to do
     ├── SealBroken              a sealed value does not open: wrong key, wrong row, edited bytes
+    ├── CatalogBroken           what should be a model catalog is none
     └── GatewayError            a request ends here, with a status and a code
         ├── Malformed      400  ├── Unauthorized   401  ├── Forbidden     403
         ├── NotFound       404  ├── WrongMethod    405  ├── SlowClient    408
         ├── TooLarge       413  ├── RateLimited    429  ├── HeadTooLarge  431
         ├── ClientGone     499  (logged, never sent)
-        └── UpstreamError  502  ── UpstreamTimeout 504, Unavailable 503
+        └── UpstreamError  502  ── TlsFailed 502, UpstreamTimeout 504, Unavailable 503
 
 Nothing here knows HTTP libraries or dialects. Raised everywhere, rendered only in app.py.
 """
@@ -29,6 +30,10 @@ class StartRefused(WardgateError):
 
 class SealBroken(WardgateError):
     """A sealed value does not open. The message names the row, never the value."""
+
+
+class CatalogBroken(WardgateError):
+    """What should be a model catalog is none: damaged, of another shape, too large."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,15 @@ class ClientGone(GatewayError):
 
 
 class UpstreamError(GatewayError):
+    """`sent`: something of the request may have reached the provider, which may act on it."""
+
     status = 502
     default_code = "upstream_failed"
+    sent = True
+
+
+class TlsFailed(UpstreamError):
+    """The provider was there, but no TLS connection to be trusted could be made."""
 
 
 class UpstreamTimeout(UpstreamError):
@@ -149,6 +161,7 @@ CODES: dict[str, str] = {
     "model_not_allowed": "The key's list of allowed models does not contain this one.",
     "not_found": "No such path.",
     "model_not_found": "No provider config of this key's scopes serves the model.",
+    "model_not_enabled": "The model is switched off in the key's scope or in one above it.",
     "method_not_allowed": "The path exists, the method does not.",
     "request_timeout": "The request's head or body did not arrive in time.",
     "body_too_large": "The body is larger than WARDGATE_MAX_BODY_BYTES.",

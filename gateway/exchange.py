@@ -6,13 +6,29 @@ ticks in whole milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gateway.paths import Match, caller
-from gateway.shapes import Candidate, Client, DialectName, Headers, Usage
+from gateway.shapes import Candidate, Client, DialectName, Headers, ProviderConfig, Usage
 
 Outcome = Literal["ok", "refused", "upstream_error", "incomplete", "client_gone", "failed"]
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one target of a route that failed, so that the next one was tried.
+
+    `status` and `answered` are None where the upstream did not answer. `code` is as the exchange
+    has it: `http_503`, or our own. What was never sent has the time of its failure in `sent`.
+    """
+
+    config: ProviderConfig
+    sent: float
+    status: int | None = None
+    code: str | None = None
+    answered: float | None = None
 
 
 @dataclass(slots=True)
@@ -26,7 +42,8 @@ class Exchange:
     started: float
     match: Match | None = None
     client: Client | None = None
-    candidate: Candidate | None = None
+    candidate: Candidate | None = None  # of the attempt that is made or was made last
+    abandoned: Sequence[Attempt] = ()  # what was tried before it, in that order
     model: str | None = None  # as the client named it
     stream: bool = False
     hide_usage: bool = False  # we asked for the usage chunk, the client did not
@@ -42,6 +59,16 @@ class Exchange:
     usage: Usage | None = None
     cost: int | None = None  # micro-dollars; None = not known
     partial: bool = False  # the answer ended early, so usage is what was seen until then
+
+    @property
+    def attempts(self) -> int:
+        """How many targets were tried, the one that is tried now included."""
+        return len(self.abandoned) + 1
+
+    @property
+    def first_sent(self) -> float | None:
+        """When the request first left for an upstream."""
+        return self.abandoned[0].sent if self.abandoned else self.sent
 
     @property
     def caller(self) -> DialectName:

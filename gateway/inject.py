@@ -6,19 +6,19 @@ else. Called by receive.py.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from functools import lru_cache
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.client.hygiene import towards_upstream
+from gateway.client.hygiene import settable, towards_upstream
 from gateway.dialects.table import DIALECTS
 from gateway.errors import SealBroken, Unavailable
 from gateway.paths import Match
+from gateway.references import resolved
 from gateway.shapes import Candidate, Headers, ProviderConfig, Secret
+from gateway.sign import read_keys, region_of, sign
 from gateway.upstream import Outbound
-from gateway.vault import KeyRing, config_binding, is_reference
+from gateway.vault import KeyRing, config_binding
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.
 _IDENTITY = (b"accept-encoding", b"identity")
@@ -36,12 +36,15 @@ def inject(
 ) -> Outbound:
     """Build the upstream request; `length` is the body's when it is streamed and known.
 
-    Raises Unavailable (code secret_unavailable) when the stored key cannot be opened.
+    Raises Unavailable (code secret_unavailable) when the stored key cannot be opened, or nothing
+    is here to sign with.
     """
     config = candidate.config
     dialect = DIALECTS[config.dialect]
     path, upstream_query = dialect.target(config, match, query)
-    ours = dialect.authorize(config, _opened(config, ring).expose())
+    secret, signed = _opened(config, ring), config.auth_type == "aws_sigv4"
+    ours = [] if signed else dialect.authorize(config, secret.expose())
+    ours = _added(config, ours) + ours
     sent = towards_upstream(headers, {name for name, _ in ours})
     sent += _missing(dialect.defaults(config), sent)
     sent += ours
@@ -49,7 +52,33 @@ def inject(
     if length is not None:
         sent.append((b"content-length", b"%d" % length))
     target = path + b"?" + upstream_query if upstream_query else path
-    return Outbound(method, _origin(config.base_url), target, sent, body)
+    outbound = Outbound(method, _origin(config.base_url), target, sent, body)
+    if signed:
+        outbound.headers += _signature(config, secret, outbound)
+    return outbound
+
+
+def _added(config: ProviderConfig, keys: Headers) -> Headers:
+    """The headers the config itself asks for; they replace the client's, never the key's."""
+    table = config.settings.get("headers")
+    if not isinstance(table, dict):
+        return []
+    taken = {name for name, _ in keys}
+    rows = [(name.lower().encode(), value.encode()) for name, value in table.items()]
+    return [row for row in rows if row[0] not in taken and settable(row[0])]
+
+
+def _signature(config: ProviderConfig, secret: Secret, outbound: Outbound) -> Headers:
+    region = region_of(config.base_url, config.settings)
+    try:
+        keys = read_keys(secret.expose())
+    except ValueError:
+        raise _unopened(config) from None
+    if region is None or not isinstance(outbound.body, bytes | None):
+        what = "has no region" if region is None else "can sign only what was read whole"
+        raise Unavailable(f"{config.provider}/{config.alias} {what}", code="secret_unavailable")
+    url = outbound.origin + outbound.target.decode("ascii")
+    return sign(keys, region, outbound.method, url, outbound.headers, outbound.body)
 
 
 def _missing(defaults: Headers, present: Headers) -> Headers:
@@ -63,22 +92,16 @@ def _opened(config: ProviderConfig, ring: KeyRing) -> Secret:
     try:
         if config.sealed is not None:
             return ring.open(config.sealed, config_binding(config))
-        return Secret(b"") if config.reference is None else _referenced(config.reference)
-    except (SealBroken, OSError, KeyError, UnicodeDecodeError):
-        raise Unavailable(
-            f"the stored key of {config.provider}/{config.alias} cannot be opened",
-            code="secret_unavailable",
-        ) from None
+        return Secret(b"") if config.reference is None else resolved(config.reference)
+    except (SealBroken, LookupError):
+        raise _unopened(config) from None
 
 
-def _referenced(reference: str) -> Secret:
-    if not is_reference(reference):
-        raise KeyError(reference)
-    kind, _, name = reference.partition(":")
-    text = (os.environ[name] if kind == "$env" else Path(name).read_text()).strip()
-    if not text:
-        raise KeyError(name)
-    return Secret(text.encode())
+def _unopened(config: ProviderConfig) -> Unavailable:
+    return Unavailable(
+        f"the stored key of {config.provider}/{config.alias} cannot be opened",
+        code="secret_unavailable",
+    )
 
 
 @lru_cache(maxsize=1024)

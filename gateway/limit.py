@@ -66,6 +66,16 @@ class Limiter:
         if refused is not None:
             raise _refusal(*refused)
 
+    async def admit_again(self, config: ProviderConfig) -> None:
+        """Count a request that is admitted already against one more config. Raises RateLimited."""
+        if config.limit is None:
+            return
+        refused = await self._admit(
+            [self._bucket("config", config.id, config.limit)], self._clock()
+        )
+        if refused is not None:
+            raise _refusal(*refused)
+
     async def left(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig
     ) -> list[LimitFacts]:

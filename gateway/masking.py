@@ -13,7 +13,7 @@ _TOKEN: Final = rb"[A-Za-z0-9_\-.~+/=*]"
 _PREFIXES: Final = (
     rb"sk-ant-(?:api|admin|oat)[0-9]{2}-|sk-ant-|sk-proj-|sk-svcacct-|sk-or-v1-|sk-"
     rb"|wga?_|gsk_|xai-|AIza|A[KS]IA|hf_|r8_|pplx-|fw_|nvapi-|csk-|tgp_|ya29\.|glpat-"
-    rb"|gh[opusr]_|github_pat_|dapi|eyJ"
+    rb"|gh[opusr]_|github_pat_|dapi|eyJ|ABSK"
 )
 # Not inside a word, unless the letters before are the end of an escape of JSON or of a URL.
 _START: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4})|(?<=%[0-9a-fA-F]{2}))"
@@ -21,15 +21,15 @@ _START: Final = rb"(?:(?<![A-Za-z0-9])|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4})|(?<
 _SHAPED: Final = re.compile(_START + rb"(" + _PREFIXES + rb")(" + _TOKEN + rb"{6,}+)")
 # A word that announces a key, at most a few signs between, and a long token.
 _ANNOUNCED: Final = re.compile(
-    rb"(api[ _-]?key|access[ _-]?key|access[ _-]?token|auth[ _-]?token|secret|password|bearer|basic"
-    rb"|[?&](?:key|token))((?: (?:provided|is|was|id))?(?:\\?[\"'])?[ \t]{0,4}[:=]?[ \t]{0,4}"
+    rb"(api[ _-]?key|access[ _-]?key|(?:access|auth|security|session)[ _-]?token|secret|password"
+    rb"|bearer|basic|[?&](?:key|token))((?: (?:provided|is|was|id))?(?:\\?[\"'])?[ \t]{0,4}[:=]?[ \t]{0,4}"
     rb"(?:\\?[\"'])?)(" + _TOKEN + rb"{8,}+)",
     re.IGNORECASE,
 )
 # One of these stands in every match: a search for them is far cheaper than the patterns.
 _SIGNS: Final = tuple(
     b"sk- wg_ wga_ sk_ xai- AIza KIA SIA hf_ r8_ pplx- fw_ nvapi- tgp_ ya29. glpat-"
-    b" ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ dapi eyJ".split()
+    b" ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ dapi eyJ ABSK".split()
 )
 _WORDS: Final = (b"key", b"token", b"secret", b"password", b"bearer", b"basic")
 _LONG: Final = 20  # shorter keys show no end: four characters would be too much of them

@@ -8,12 +8,17 @@ multiprocess mode). Fed by record.py, shown by the admin app.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client import generate_latest as _latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from gateway.health import Figures, Judged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -111,6 +116,11 @@ upstream_errors = Counter(
     "Upstream failures and error answers.",
     ("provider", "error_type"),
 )
+fallbacks = Counter(
+    "wardgate_fallbacks_total",
+    "Targets of routes that were given up for the next one, by their provider and why.",
+    ("provider", "reason"),
+)
 stream_incomplete = Counter(
     "wardgate_stream_incomplete_total",
     "Streams the provider cut before their end.",
@@ -164,11 +174,90 @@ def tokens_child(operation: str, provider: str, model: str, token_type: str) -> 
     return token_usage.labels(operation, provider, model, token_type)
 
 
-def exposition(directory: str | None = None) -> bytes:
-    """Prometheus text: of all processes that share `directory`, else of this process alone."""
+_CONFIG = ("provider", "alias", "scope")
+_LATENCY = "wardgate_provider_latency_seconds"
+_FIRST = "wardgate_provider_time_to_first_token_seconds"
+# Not counted here but read from the store when somebody asks: name, labels, meaning.
+HEALTH: dict[str, tuple[tuple[str, ...], str]] = {
+    "wardgate_provider_health": (
+        _CONFIG,
+        "1 healthy, 0.5 degraded, 0 unhealthy; not there while it is unknown.",
+    ),
+    "wardgate_provider_requests": (
+        (*_CONFIG, "window"),
+        "Requests that say something of the provider, in a rolling window.",
+    ),
+    "wardgate_provider_success_ratio": (
+        (*_CONFIG, "window"),
+        "Share of those that were no failure of the provider or its key.",
+    ),
+    "wardgate_provider_errors": (
+        (*_CONFIG, "window", "error_type"),
+        "Those that were, by their kind.",
+    ),
+    _LATENCY: (
+        (*_CONFIG, "window", "quantile"),
+        "From the request sent upstream to the end of a whole answer.",
+    ),
+    _FIRST: (
+        (*_CONFIG, "window", "quantile"),
+        "From the request sent upstream to the first byte of a stream.",
+    ),
+}
+_STATES = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
+
+
+class _Fleet(Collector):
+    """Everybody's health as gauges; made for one scrape."""
+
+    def __init__(self, fleet: Iterable[Judged]) -> None:
+        self._gauges = {
+            name: GaugeMetricFamily(name, meaning, labels=labels)
+            for name, (labels, meaning) in HEALTH.items()
+        }
+        for one in fleet:
+            self._add(one)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._gauges.values()
+
+    def _add(self, one: Judged) -> None:
+        config = (one.provider, one.alias, one.scope)
+        self._set("wardgate_provider_health", config, _STATES.get(one.health.state))
+        for seen in one.health.windows:
+            if seen.requests:
+                self._add_window((*config, seen.window), seen)
+
+    def _add_window(self, labels: tuple[str, ...], seen: Figures) -> None:
+        self._set("wardgate_provider_requests", labels, seen.requests)
+        self._set("wardgate_provider_success_ratio", labels, seen.success_rate)
+        for code, number in seen.error_codes.items():
+            self._set("wardgate_provider_errors", (*labels, code), number)
+        self._set(_LATENCY, (*labels, "0.5"), _seconds(seen.p50_latency_ms))
+        self._set(_LATENCY, (*labels, "0.95"), _seconds(seen.p95_latency_ms))
+        self._set(_LATENCY, (*labels, "0.99"), _seconds(seen.p99_latency_ms))
+        self._set(_FIRST, (*labels, "0.5"), _seconds(seen.ttft_p50_ms))
+
+    def _set(self, name: str, labels: tuple[str, ...], value: float | None) -> None:
+        if value is not None:
+            self._gauges[name].add_metric(labels, value)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return milliseconds / 1000 if milliseconds is not None else None
+
+
+def exposition(directory: str | None = None, fleet: Sequence[Judged] = ()) -> bytes:
+    """Prometheus text: of all processes that share `directory`, else of this process alone.
+
+    `fleet`: the health of the configs, as the store has it.
+    """
     directory = directory or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory is None:
-        return _latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # untyped there
-    return _latest(registry)
+    registry = REGISTRY
+    if directory is not None:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # untyped there
+    health = CollectorRegistry()
+    if fleet:
+        health.register(_Fleet(fleet))
+    return _latest(registry) + _latest(health)

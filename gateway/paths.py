@@ -16,9 +16,11 @@ from gateway.endpoints import (
     AZURE_DEPLOYED,
     AZURE_RESOURCE,
     AZURE_V1,
+    BEDROCK,
     COMPAT,
     GEMINI,
     NATIVE,
+    NATIVE_BEDROCK,
     NATIVE_GEMINI,
     OPENAI,
     OURS,
@@ -69,6 +71,9 @@ _GATEWAY: Final = re.compile(rb"(?=.{1,64}$)[a-z0-9_]+(?:-[a-z0-9_]+)*")
 _PROVIDER: Final = re.compile(rb"[A-Za-z0-9](?:[A-Za-z0-9._:-]|%3[aA]){0,79}")
 _VERSION: Final = re.compile(rb"v\d+(?:(?:alpha|beta)\d*)?")
 _ACTION: Final = re.compile(rb"/models/(.+)(?::|%3[aA])([A-Za-z]+)")
+# Cloudflare puts `bedrock-runtime/{region}` in front; an id may hold slashes, encoded or not.
+_INVOKED: Final = re.compile(rb"(?:/bedrock-runtime/[a-z0-9-]+)?/model/(.+)/([a-z-]+)")
+_FOUNDATION: Final = b"foundation-models"
 _OPENAI_HEADS: Final = frozenset(path[0] for path in OPENAI)
 _CACHED_LENGTH: Final = 256  # longer paths are odd ones: the cache is not theirs to fill
 
@@ -110,6 +115,10 @@ def _match(method: str, raw: bytes) -> Match:
         return _azure(method, segments[1:])
     if head == b"v1beta":
         return _models(method, segments[1:], "gemini", GEMINI)
+    if head == b"model":
+        return _invoked(method, raw, BEDROCK)
+    if head == _FOUNDATION:
+        return _foundation(method, segments)
     below = segments[1:] if head == b"v1" else segments
     if below[:1] == (b"models",):
         return _models(method, below, "openai", GEMINI)
@@ -168,6 +177,27 @@ def _named(endpoint: Endpoint, rest: bytes, span: tuple[int, int]) -> Match:
     return Match(endpoint, None, None, None, rest, model, span)
 
 
+def _invoked(method: str, rest: bytes, actions: Table) -> Match:
+    """Bedrock's `model/{id}/action`."""
+    found = _INVOKED.fullmatch(rest)
+    row = actions.get((found[2],)) if found else None
+    if found is None or row is None:
+        raise NotFound("no such method of a model")
+    return _named(_pick(row, method), rest, found.span(1))
+
+
+def _foundation(method: str, segments: tuple[bytes, ...]) -> Match:
+    """The list of models as Bedrock's control plane has it."""
+    rest, start = _rest(segments), len(_FOUNDATION) + 2
+    if segments[1:] == (b"",):
+        raise NotFound("no such path; docs/quickstart.md lists the endpoints")
+    if len(segments) == 1:
+        row = local("models", "bedrock", "/foundation-models", "GET", "HEAD")
+        return Match(_pick(row, method), None, None, None, rest)
+    row = local("model", "bedrock", "/foundation-models/{id}", "GET", "HEAD")
+    return _named(_pick(row, method), rest, (start, len(rest)))
+
+
 def _azure(method: str, segments: tuple[bytes, ...]) -> Match:
     """What Azure's clients call below `/openai`: deployments, v1, and the resource's own paths."""
     if segments[:1] == (b"deployments",) and len(segments) > 2 and segments[1]:
@@ -219,10 +249,12 @@ def _native(
                 return found
     if dialect_of(provider) == "azure" and below[0] == b"openai":
         below = below[2:] if below[1:2] == (b"v1",) else below[1:]  # the base URL has it
-    body: BodyKind = "none" if method in ("GET", "DELETE", "HEAD") else "raw"
-    endpoint = Endpoint(
-        "native", dialect_of(provider) or "openai", "native", provider, body, template=SCOPED + "*"
-    )
+    own = dialect_of(provider) or "openai"
+    # What is signed has to be read whole first.
+    body: BodyKind = "json" if own == "bedrock" else "raw"
+    if method in ("GET", "DELETE", "HEAD"):
+        body = "none"
+    endpoint = Endpoint("native", own, "native", provider, body, template=SCOPED + "*")
     return Match(endpoint, None, None, None, _rest(below))
 
 
@@ -242,6 +274,8 @@ def _in_dialect(method: str, dialect: DialectName, path: tuple[bytes, ...]) -> M
         return _azure_native(method, path)
     if dialect == "gemini":
         return _gemini_native(method, path)
+    if dialect == "bedrock":
+        return _bedrock_native(method, path)
     endpoint = (_find(NATIVE[dialect], path) or {}).get(method)
     return Match(endpoint, None, None, None, _rest(path)) if endpoint else None
 
@@ -250,6 +284,13 @@ def _gemini_native(method: str, path: tuple[bytes, ...]) -> Match | None:
     action = _ACTION.fullmatch(_rest(path))
     endpoint = NATIVE_GEMINI.get((action[2],), {}).get(method) if action else None
     return _named(endpoint, _rest(path), action.span(1)) if endpoint and action else None
+
+
+def _bedrock_native(method: str, path: tuple[bytes, ...]) -> Match | None:
+    try:
+        return _invoked(method, _rest(path), NATIVE_BEDROCK)
+    except (NotFound, WrongMethod):
+        return None
 
 
 def _azure_native(method: str, path: tuple[bytes, ...]) -> Match | None:
@@ -282,6 +323,8 @@ def _path_dialect(raw: bytes) -> DialectName | None:
         return "gemini"
     if first == b"messages":
         return "anthropic"
+    if head in (b"model", _FOUNDATION):
+        return "bedrock"
     return "openai" if first in _OPENAI_HEADS else None
 
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from gateway.shapes import DialectName
+from gateway.shapes import DialectName, Setting
 
 # Everything that is not named here speaks OpenAI's protocol.
 DIALECTS: Final[Mapping[str, DialectName]] = MappingProxyType(
     {
+        "amazon-bedrock": "bedrock",
         "anthropic": "anthropic",
         "azure": "azure",
         "azure-cognitive-services": "azure",
@@ -54,6 +55,7 @@ BASE_URLS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+_REGION: Final = r"[a-z]{2}(?:-[a-z]{2,16}){1,2}-[0-9]{1,2}"
 _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
 
 
@@ -69,16 +71,19 @@ class Template:
     setting: str
     pattern: str
 
-    def fill(self, settings: Mapping[str, str]) -> str | None:
+    def fill(self, settings: Mapping[str, Setting]) -> str | None:
         """The base URL, or None when the setting is missing or is not acceptable."""
         value = settings.get(self.setting, "")
-        if not self.url or re.fullmatch(self.pattern, value) is None:
+        if not self.url or not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             return None
         return self.url.replace("{" + self.setting + "}", value)
 
 
 TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
     {
+        "amazon-bedrock": Template(
+            "https://bedrock-runtime.{region}.amazonaws.com", "region", _REGION
+        ),
         "azure": Template(
             "https://{resourceName}.openai.azure.com/openai/v1", "resourceName", _LABEL
         ),
@@ -113,7 +118,6 @@ TEMPLATES: Final[Mapping[str, Template]] = MappingProxyType(
 _VERTEX: Final = "needs Google access tokens made from a service account, which come later"
 UNSUPPORTED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "amazon-bedrock": "needs AWS request signing and its own protocol, which come later",
         "github-copilot": "takes only short-lived tokens of a GitHub device login, not an API key",
         "gitlab": "takes only short-lived tokens GitLab hands out per user, not an API key",
         "google-vertex": _VERTEX,

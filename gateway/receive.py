@@ -21,23 +21,25 @@ from gateway.client.notes import notes_of
 from gateway.client.presence import Presence
 from gateway.enumerate import enumerate_models
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange
+from gateway.exchange import Attempt, Exchange
 from gateway.forward import forward
+from gateway.health import Samples
 from gateway.inject import inject
-from gateway.limit import Limiter, limit_of_gateway
+from gateway.limit import Gateway, Limiter, limit_of_gateway
 from gateway.paths import Match
 from gateway.providers import NO_STREAM_OPTIONS
 from gateway.record import RequestLog, record
 from gateway.refuse import refuse
 from gateway.resolve import Ask, resolve
 from gateway.settings import Settings
-from gateway.shapes import Candidate, Client
+from gateway.shapes import Candidate, Client, ProviderConfig
 from gateway.snapshot import Snapshot
 from gateway.stream import stream
 from gateway.trace import PATH as PATH_OF_TRACE
 from gateway.trace import trace
-from gateway.upstream import Engine
+from gateway.upstream import Answer, Engine
 from gateway.vault import KeyRing
+from gateway.verdict import goes_on
 
 _NARROWING = (b"wardgate-config", b"cf-aig-byok-alias")
 
@@ -55,6 +57,7 @@ class Furniture:
     log: RequestLog
     clock: Callable[[], float]
     used: dict[str, float]  # client key id -> when it was last used, Unix seconds
+    seen: Samples  # how attempts at providers ended
 
 
 async def receive(
@@ -74,7 +77,7 @@ async def receive(
         await refuse(left, exchange, send, notes_of(exchange))
     finally:
         presence.close()
-        record(exchange, house.catalog, house.log, perf_counter())
+        record(exchange, house.catalog, house.log, perf_counter(), house.seen)
 
 
 async def _walk(
@@ -97,40 +100,18 @@ async def _walk(
         )
         return
     body = await read_body(presence, match, exchange.headers, house.settings.max_body_bytes)
-    candidate = exchange.candidate = resolve(
-        snapshot, house.catalog, _ask(exchange, client, match, body, now)
-    )
-    await house.limiter.admit(client, limit_of_gateway(snapshot, match, client), candidate.config)
-    await _exchange(house, exchange, presence, candidate, match, body, query, send)
-
-
-async def _exchange(
-    house: Furniture,
-    exchange: Exchange,
-    presence: Presence,
-    candidate: Candidate,
-    match: Match,
-    body: Body,
-    query: bytes,
-    send: Send,
-) -> None:
-    presence.watch()
-    exchange.hide_usage = _asks_usage(house.settings, match, body, candidate.config.provider)
-    # A model in the path is renamed there; what the body says of it is the client's own business.
-    model = candidate.model if match.model is None else None
-    content, length = outgoing(body, presence, model, ask_usage=exchange.hide_usage)
-    outbound = inject(
-        candidate,
-        _with_model(match, candidate.model),
-        exchange.method,
-        exchange.headers,
+    candidates = resolve(snapshot, house.catalog, _ask(exchange, client, match, body, now))
+    errand = _Errand(
+        exchange,
+        presence,
+        match,
+        client,
+        body,
         query,
-        content,
-        length,
-        house.ring,
+        limit_of_gateway(snapshot, match, client),
+        whole=body.absent or presence.complete,
     )
-    exchange.sent = perf_counter()
-    answer = await forward(house.engine, outbound)
+    answer = await _reach(house, errand, candidates)
     try:
         now = exchange.answered = perf_counter()
         await stream(
@@ -142,6 +123,84 @@ async def _exchange(
         )
     finally:
         answer.abort()
+
+
+@dataclass(slots=True)
+class _Errand:
+    """What every attempt to have one request answered needs.
+
+    `whole`: its body has been read to the end, so it can be sent more than once.
+    """
+
+    exchange: Exchange
+    presence: Presence
+    match: Match
+    client: Client
+    body: Body
+    query: bytes
+    gateway: Gateway | None  # the limit of the gateway it came through
+    whole: bool
+    counted: bool = False  # against the limits of its key and gateway
+
+
+async def _reach(house: Furniture, errand: _Errand, candidates: tuple[Candidate, ...]) -> Answer:
+    """The first answer that is to be passed on, of each candidate at most one."""
+    exchange, last = errand.exchange, candidates[-1]
+    for candidate in candidates:
+        exchange.candidate = candidate
+        try:
+            answer = await _attempt(house, errand, candidate)
+        except GatewayError as error:
+            if candidate is last or not goes_on(error, exchange.method, whole=errand.whole):
+                raise
+            _abandon(exchange, candidate, None, error.code)
+            continue
+        if candidate is last or not goes_on(answer.status, exchange.method, whole=errand.whole):
+            return answer
+        answer.abort()
+        _abandon(exchange, candidate, answer.status, f"http_{answer.status}")
+    raise AssertionError("resolve names at least one candidate")
+
+
+async def _attempt(house: Furniture, errand: _Errand, candidate: Candidate) -> Answer:
+    exchange, presence, match = errand.exchange, errand.presence, errand.match
+    await _admit(house.limiter, errand, candidate.config)
+    presence.watch()
+    exchange.hide_usage = _asks_usage(house.settings, match, errand.body, candidate.config.provider)
+    name = candidate.sent_as
+    # A model in the path is renamed there; what the body says of it is the client's own business.
+    model = name if match.model is None else None
+    content, length = outgoing(errand.body, presence, model, ask_usage=exchange.hide_usage)
+    outbound = inject(
+        candidate,
+        _with_model(match, name),
+        exchange.method,
+        exchange.headers,
+        errand.query,
+        content,
+        length,
+        house.ring,
+    )
+    exchange.sent = perf_counter()
+    return await forward(house.engine, outbound)
+
+
+async def _admit(limiter: Limiter, errand: _Errand, config: ProviderConfig) -> None:
+    """A request counts once against its key and gateway, and once against each config it tries."""
+    if errand.counted:
+        await limiter.admit_again(config)
+    else:
+        await limiter.admit(errand.client, errand.gateway, config)
+        errand.counted = True
+
+
+def _abandon(exchange: Exchange, candidate: Candidate, status: int | None, code: str) -> None:
+    now = perf_counter()
+    sent = exchange.sent if exchange.sent is not None else now
+    answered = now if status is not None else None
+    tried = Attempt(candidate.config, sent, status, code, answered)
+    exchange.abandoned = (*exchange.abandoned, tried)
+    exchange.sent = None
 
 
 async def _explain(

@@ -1,4 +1,4 @@
-"""Step: what became of a request, exactly once, for refusals too: metrics and one log line.
+"""Step: what became of a request, exactly once, for refusals too: metrics, health, one log line.
 
 Never a body, never a key, never a client's own string as a label. Called by receive.py, last.
 """
@@ -11,8 +11,10 @@ from typing import Any, Protocol
 from gateway import metrics
 from gateway.catalog import Catalog
 from gateway.cost import cost
-from gateway.exchange import Exchange
+from gateway.exchange import Attempt, Exchange
+from gateway.health import Samples
 from gateway.masking import mask
+from gateway.shapes import ProviderConfig
 
 # Statuses providers are known to answer errors with; anything else shares one label.
 _KNOWN_ERRORS = frozenset(
@@ -28,8 +30,13 @@ class RequestLog(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
-def record(exchange: Exchange, catalog: Catalog, log: RequestLog, now: float) -> None:
-    """Count `exchange`, which ended at `now` (`perf_counter`'s), and log it."""
+def record(
+    exchange: Exchange, catalog: Catalog, log: RequestLog, now: float, seen: Samples
+) -> None:
+    """Count `exchange`, which ended at `now` (`perf_counter`'s), and log it.
+
+    How the provider did goes to `seen`, and is counted there out of the requests' way.
+    """
     config = exchange.candidate.config if exchange.candidate else None
     provider, alias = (config.provider, config.alias) if config else ("", "")
     status_class = f"{exchange.status // 100}xx" if exchange.status else "none"
@@ -42,9 +49,42 @@ def record(exchange: Exchange, catalog: Catalog, log: RequestLog, now: float) ->
         exchange.outcome,
     ).inc()
     _count_failure(exchange, provider)
+    for tried in exchange.abandoned:
+        _count_abandoned(tried, seen)
     if exchange.candidate is not None and exchange.sent is not None:
         _observe(exchange, catalog, now)
+        _sample(exchange, exchange.candidate.config, exchange.sent, now, seen)
+    elif config is not None and exchange.code == "secret_unavailable":
+        seen.append((config, exchange.status, exchange.code, None, None))
     log.info("request", **_line(exchange, now))
+
+
+def _count_abandoned(tried: Attempt, seen: Samples) -> None:
+    """An attempt that failed without ending its request: the provider did no better for it."""
+    code, status = tried.code or "", tried.status or 0
+    reason = code if status in _KNOWN_ERRORS or not status else "http_other"
+    metrics.fallbacks.labels(tried.config.provider, reason).inc()
+    if code != "rate_limit_exceeded":  # a limit of ours, the provider was not asked
+        metrics.upstream_errors.labels(tried.config.provider, reason).inc()
+    seen.append((tried.config, status, tried.code, None, None))
+
+
+def _sample(
+    exchange: Exchange, config: ProviderConfig, sent: float, now: float, seen: Samples
+) -> None:
+    """From the request sent upstream: what came before was spent in this house."""
+    took = now - sent if exchange.outcome == "ok" else None
+    first = exchange.first_byte
+    if first is not None:
+        first = first - sent if _streams(exchange) else None
+    seen.append((config, exchange.status, exchange.code, took, first))
+
+
+def _streams(exchange: Exchange) -> bool:
+    """Whether the client asked for pieces: in the body or, Google's and Amazon's way, by path."""
+    return exchange.stream or (
+        exchange.match is not None and "stream" in exchange.match.endpoint.name
+    )
 
 
 def _count_failure(exchange: Exchange, provider: str) -> None:
@@ -61,10 +101,11 @@ def _count_failure(exchange: Exchange, provider: str) -> None:
 def _observe(exchange: Exchange, catalog: Catalog, now: float) -> None:
     assert exchange.candidate is not None
     assert exchange.match is not None
-    assert exchange.sent is not None
+    sent = exchange.first_sent
+    assert sent is not None
     config, operation = exchange.candidate.config, exchange.match.endpoint.operation
     model = _model_label(exchange, catalog)
-    metrics.overhead.observe(exchange.sent - exchange.started)
+    metrics.overhead.observe(sent - exchange.started)
     error_type = "" if exchange.outcome == "ok" else _error_type(exchange)
     metrics.duration_child(operation, config.provider, model, error_type).observe(
         now - exchange.started
@@ -132,6 +173,10 @@ def _line(exchange: Exchange, now: float) -> dict[str, Any]:
     if exchange.candidate is not None:
         config = exchange.candidate.config
         line.update(provider=config.provider, config=config.alias, scope=config.scope)
+    if exchange.abandoned:
+        line["abandoned"] = [
+            f"{one.config.provider}/{one.config.alias} {one.code}" for one in exchange.abandoned
+        ]
     if exchange.model is not None:
         line["model"] = _shown(exchange.model[:128])
     if exchange.first_byte is not None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gateway.catalog import Catalog
+from gateway.dialects.table import speaks
 from gateway.errors import NotFound
-from gateway.paths import Match
+from gateway.paths import Endpoint, Match
+from gateway.protocols import serving
 from gateway.providers import known_as
-from gateway.shapes import Client, DialectName, ProviderConfig
+from gateway.shapes import Client, DialectName, ProviderConfig, Route
 from gateway.snapshot import Snapshot
 
 LONGEST: Final = 256  # characters of a client's text that are worth remembering
@@ -84,6 +86,14 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
+class Routed:
+    """A rule's answer that names no provider: a route, whose targets are tried in their order."""
+
+    route: Route
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What the rules look at: the scopes from the nearest up, and what is visible from there."""
 
@@ -96,21 +106,30 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row; `find` answers Named, or the reason why this rule names nothing."""
+    """One row; `find` answers Named or Routed, or the reason why this rule names nothing."""
 
     number: int
     name: str
-    find: Callable[[View], Named | str]
+    find: Callable[[View], Named | Routed | str]
 
 
 def start(snapshot: Snapshot, client: Client, match: Match) -> tuple[str, ...]:
     """The scopes to look in, nearest first. Raises NotFound, alike for absent and foreign ones."""
     if match.account is None:
         return snapshot.chain(client.scope)
-    chain = snapshot.chain(f"gateway:{match.account}/{match.gateway}")
-    if client.scope not in chain:
+    gateway = f"gateway:{match.account}/{match.gateway}"
+    # A gateway that inherits nothing still lies below its parents: their keys may use it.
+    if client.scope not in snapshot.lineage(gateway):
         raise NotFound(f"no gateway {match.gateway} in account {match.account}")
-    return chain
+    return snapshot.chain(gateway)
+
+
+def visible_routes(snapshot: Snapshot, scopes: tuple[str, ...]) -> Mapping[str, Route]:
+    """By name, the route of the nearest scope that has one of that name."""
+    found: dict[str, Route] = {}
+    for scope in reversed(scopes):
+        found |= snapshot.routes.get(scope, {})
+    return found
 
 
 def visible(snapshot: Snapshot, scopes: tuple[str, ...]) -> Visible:
@@ -134,10 +153,19 @@ def _visible(snapshot: Snapshot, scopes: tuple[str, ...]) -> Visible:
 
 def narrowed(groups: Visible, header: str) -> Visible:
     """What is left of `groups` when the client names an `alias` or a `provider/alias`."""
+    left = {}
+    for provider, group in groups.items():
+        called = tuple(config for config in group.configs if is_called(config, header))
+        if called:
+            left[provider] = replace(group, configs=called)
+    return left
+
+
+def is_called(config: ProviderConfig, header: str) -> bool:
+    """Whether the client's header, an `alias` or a `provider/alias`, names this config."""
     provider, _, alias = header.rpartition("/")
-    wanted = known_as(provider)
-    found = ((name, group.called(alias.lower())) for name, group in groups.items())
-    return {name: g for name, g in found if g is not None and (not provider or name == wanted)}
+    same = not provider or known_as(provider) == config.provider
+    return same and config.alias.lower() == alias.lower()
 
 
 def by_prefix(groups: Visible, catalog: Catalog, model: str, family: str = "") -> Named | str:
@@ -170,14 +198,22 @@ def _by_alias(
             g.distance,
             g.provider != maker,
             g.provider != family,
-            g.age,
+            g.configs[0].id,  # ids sort by the time they were made
         ),
     )
 
 
-def by_catalog(groups: Visible, catalog: Catalog, model: str) -> Named | str:
-    """Rule 4: nearest scope, then the model's own maker, then the oldest config."""
+def by_catalog(
+    groups: Visible, catalog: Catalog, model: str, endpoint: Endpoint | None = None
+) -> Named | str:
+    """Rule 4: nearest scope, then the model's own maker, then the oldest config.
+
+    Providers that do not serve `endpoint` count only where none does.
+    """
     listed = [groups[provider] for provider in catalog.listing(model) if provider in groups]
+    if endpoint is not None:
+        fit = [one for one in listed if serving(catalog, one.configs[0], endpoint) is not None]
+        listed = fit or listed
     if not listed:
         return f"no visible config's provider lists {short(model)}"
     maker = _maker(catalog, model)
@@ -195,6 +231,17 @@ def _url(view: View) -> Named | str:
     return Named(group, view.ask.wanted, f"the URL names {_these(group)}")
 
 
+def _route(view: View) -> Routed | str:
+    model = view.ask.wanted
+    if model is None:
+        return "the request names no model"
+    for scope in view.scopes:
+        route = view.snapshot.routes.get(scope, {}).get(model)
+        if route is not None:
+            return Routed(route, f"{short(model)} is a route of {scope}")
+    return f"no visible route is called {short(model)}"
+
+
 def _prefix(view: View) -> Named | str:
     model = view.ask.wanted
     if model is None:
@@ -208,7 +255,7 @@ def _catalog(view: View) -> Named | str:
         return "the request names no model"
     if endpoint.dialect == "azure" and endpoint.model_in == "path":
         return f"{short(model)} is a deployment, which no catalog knows"
-    return by_catalog(view.visible, view.catalog, model)
+    return by_catalog(view.visible, view.catalog, model, endpoint)
 
 
 def _family(view: View) -> Named | str:
@@ -238,8 +285,7 @@ def _speaking(groups: Iterable[Group], dialect: DialectName) -> Iterable[Group]:
     """Each config by itself that serves this dialect as it is; an Azure resource OpenAI's too."""
     for group in groups:
         for one in _single(group):
-            own = one.configs[0].dialect
-            if own == dialect or (own == "azure" and dialect == "openai"):
+            if speaks(one.configs[0].dialect, dialect):
                 yield one
 
 
@@ -301,6 +347,7 @@ def short(text: str) -> str:
 
 RULES: Final = (
     Rule(1, "url", _url),
+    Rule(2, "route", _route),
     Rule(3, "prefix", _prefix),
     Rule(4, "catalog", _catalog),
     Rule(5, "family", _family),

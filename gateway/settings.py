@@ -5,6 +5,7 @@ Nothing is read here but the mapping handed in. Built at start by the CLI; froze
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -21,6 +22,7 @@ PREFIX = "WARDGATE_"
 REFERENCE_PREFIX = "UPSTREAM_"  # the environment variables a stored reference may name
 MOST_WORKERS = 256
 _LONGEST = 7 * 24 * 3600
+_LONGEST_URL = 500
 
 
 def _text(raw: str) -> str:
@@ -33,6 +35,14 @@ def _flag(raw: str) -> bool:
     if raw.lower() in ("0", "false", "no", "off", ""):
         return False
     raise ValueError("use true or false")
+
+
+def _hosts(raw: str) -> tuple[str, ...]:
+    """Host names, parted by commas, without ports."""
+    names = tuple(part.strip().lower() for part in raw.split(",") if part.strip())
+    if any(not re.fullmatch(r"[a-z0-9.-]{1,253}|\[[0-9a-f:]+\]", name) for name in names):
+        raise ValueError("use host names parted by commas, without ports: admin.example.com")
+    return names
 
 
 def _networks(raw: str) -> tuple[Network, ...]:
@@ -57,6 +67,20 @@ def _base_url(name: str, url: str) -> str:
     if not (bare and sound):
         raise ValueError(f"{name} needs https://host/path, without user, query and fragment")
     return url.rstrip("/")
+
+
+def source_url(raw: str) -> str:
+    """Where a catalog is fetched from, in one spelling. Raises ValueError."""
+    url = _base_url("the catalog", raw)
+    if not (url.isascii() and url.isprintable() and len(url) <= _LONGEST_URL):
+        raise ValueError(f"the catalog's URL must be ASCII, at most {_LONGEST_URL} characters")
+    return url
+
+
+def _url(raw: str) -> str:
+    """As it is: an issuer's URL is compared with every character it has."""
+    _base_url("it", raw)
+    return raw
 
 
 def _database(raw: str) -> str:
@@ -115,6 +139,14 @@ def _wait(raw: str) -> float:
     return seconds
 
 
+def _pace(raw: str) -> float:
+    """Seconds, 0 or at least 10: nobody is to be hammered."""
+    seconds = _time(raw)
+    if 0 < seconds < 10:
+        raise ValueError("use 0, or at least 10 seconds")
+    return seconds
+
+
 def _secret(raw: str) -> Secret:
     return Secret(raw.encode())
 
@@ -154,6 +186,9 @@ class Settings:
     port: int = row(8080, "Port of the gateway.", _PORT)
     admin_host: str = row("127.0.0.1", "Address the admin app listens on.")
     admin_port: int = row(8081, "Port of the admin app (management API, metrics).", _PORT)
+    admin_hosts: tuple[str, ...] = row(
+        (), "More names the admin app is reached by, for MCP's check of Host and Origin.", _hosts
+    )
     metrics_port: int = row(0, "Port for /metrics of a gateway that runs alone; 0 = none.", _PORT)
     workers: int = row(1, "Gateway worker processes.", _whole(1, MOST_WORKERS))
     database_url: str = row(
@@ -185,13 +220,31 @@ class Settings:
     connect_timeout: float = row(10.0, "Connecting to a provider, TLS included.", _wait)
     first_byte_timeout: float = row(600.0, "From the request sent to the provider's answer.", _wait)
     idle_timeout: float = row(300.0, "Longest silence inside a provider's answer.", _wait)
+    probe_timeout: float = row(10.0, "Testing a provider's key, from first to last byte.", _wait)
     heartbeat: float = row(15.0, "Silence before a stream gets a heartbeat; 0 = none.", _time)
     drain_timeout: float = row(30.0, "On SIGTERM, how long running requests may go on.", _time)
     count_usage: bool = row(
         False, "Ask OpenAI-style streams for usage, and keep that chunk from clients.", _flag
     )
+    probe_interval: float = row(
+        0.0, "Active configs unheard of for so long are probed (at least 10); 0 = never.", _pace
+    )
+    catalog_url: str = row(
+        "https://models.dev/api.json", "Where the model catalog is synced from.", source_url
+    )
+    catalog_sync_interval: float = row(
+        0.0, "The admin app syncs the catalog so often (at least 10); 0 = never.", _pace
+    )
     metrics_open: bool = row(False, "Serve /metrics without a token to any address.", _flag)
     log_level: str = row("info", "debug, info, warning or error.", _level)
+    oidc_issuer: str = row(
+        "",
+        "Issuer whose JWTs are taken as admin tokens, as its tokens spell it; empty = none.",
+        _url,
+    )
+    oidc_audience: str = row("", "The audience (`aud`) those tokens must be for.")
+    oidc_jwks_url: str = row("", "Where the issuer's keys are; empty = discovered.", _url)
+    oidc_roles: str = row("", "What claims of those tokens hold: claim:value=permission@scope,…; …")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **given: Any) -> Settings:

@@ -13,6 +13,8 @@ DialectName = Literal["openai", "azure", "anthropic", "gemini", "bedrock", "cohe
 ScopeKind = Literal["global", "group", "gateway", "instance"]
 AuthType = Literal["api_key", "bearer", "aws_sigv4", "gcp_service_account", "azure_ad", "none"]
 Headers = list[tuple[bytes, bytes]]
+# A config's non-secret settings: text, or for `headers` and `deployments` a table of texts.
+Setting = str | dict[str, str]
 GLOBAL = "global"
 
 
@@ -47,6 +49,7 @@ class Scope:
     id: str
     kind: ScopeKind
     parent: str | None
+    inherits: bool = True  # False: nothing of its parents is visible from it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,10 @@ class ProviderConfig:
     dialect: DialectName
     base_url: str  # effective API root with its version segment, without a trailing slash
     auth_type: AuthType = "api_key"
-    settings: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Setting] = field(default_factory=dict)
     active: bool = True
     default: bool = False
+    allow_unlisted: bool = True  # whether it serves models that no catalog lists
     limit: RateLimit | None = None
     sealed: bytes | None = None
     reference: str | None = None
@@ -83,6 +87,12 @@ class ProviderConfig:
         """Active and holding a key, or needing none (data-model.md, case 6)."""
         keyed = self.sealed is not None or self.reference is not None
         return self.active and (keyed or self.auth_type == "none")
+
+    @property
+    def deployments(self) -> Mapping[str, str]:
+        """Model -> what this upstream calls it; what is not there is called what it is."""
+        table = self.settings.get("deployments")
+        return table if isinstance(table, dict) else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +130,35 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """One place a route leads to: a config, and the model asked of it."""
+
+    config_id: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A virtual model name: its targets are tried in this order."""
+
+    id: str
+    scope: str
+    name: str
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One (config, model) a request may be sent to. `model` None: the request names none."""
 
     config: ProviderConfig
     model: str | None
     rule: str  # which rule of docs/resolution.md named the provider
+
+    @property
+    def sent_as(self) -> str | None:
+        """The model's name at the upstream."""
+        return self.model and self.config.deployments.get(self.model, self.model)
 
 
 @dataclass(frozen=True, slots=True)

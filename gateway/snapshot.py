@@ -13,7 +13,17 @@ from typing import Any
 import msgspec
 
 from gateway.errors import SealBroken
-from gateway.shapes import GLOBAL, Agent, Choice, Client, ProviderConfig, RateLimit, Scope, Secret
+from gateway.shapes import (
+    GLOBAL,
+    Agent,
+    Choice,
+    Client,
+    ProviderConfig,
+    RateLimit,
+    Route,
+    Scope,
+    Secret,
+)
 from gateway.vault import KeyRing
 
 _BOUND = b"wardgate snapshot 1"
@@ -32,15 +42,25 @@ class Snapshot:
     agents: Mapping[str, Agent]
     gateways: Mapping[str, RateLimit | None]
     choices: Mapping[str, Choice]
+    # By scope, then by name.
+    routes: Mapping[str, Mapping[str, Route]] = field(default_factory=dict)
+    # By scope: the (provider, model) pairs switched off in it.
+    disabled: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     # Whatever readers derive from this one table and want to keep as long as it lives.
     memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def chain(self, scope_id: str) -> tuple[str, ...]:
-        """The scope and its parents, nearest first; empty when the scope is not stored."""
+        """The scopes whose configs are visible from one: itself and its parents, nearest first,
+        up to one that does not inherit; empty when the scope is not stored.
+        """
         known = self.memo.get(("chain", scope_id))
         if known is None and scope_id in self.scopes:
-            known = self.memo["chain", scope_id] = tuple(self._walk(scope_id))
+            known = self.memo["chain", scope_id] = tuple(self._walk(scope_id, inheriting=True))
         return known or ()
+
+    def lineage(self, scope_id: str) -> tuple[str, ...]:
+        """The scope and all its parents, whether it inherits from them or not."""
+        return tuple(self._walk(scope_id, inheriting=False)) if scope_id in self.scopes else ()
 
     def config(self, config_id: str) -> ProviderConfig | None:
         """The config of that id, whatever its scope."""
@@ -50,13 +70,14 @@ class Snapshot:
         found: ProviderConfig | None = self.memo["by id"].get(config_id)
         return found
 
-    def _walk(self, scope_id: str) -> list[str]:
+    def _walk(self, scope_id: str, *, inheriting: bool) -> list[str]:
         walked: list[str] = []
         here: str | None = scope_id
         while here is not None and here not in walked:
             walked.append(here)
             scope = self.scopes.get(here)
-            here = scope.parent if scope is not None else None
+            up = scope is not None and (scope.inherits or not inheriting)
+            here = scope.parent if scope is not None and up else None
         return walked
 
 
@@ -70,6 +91,8 @@ class _Wire(msgspec.Struct, array_like=True):
     agents: list[Agent]
     gateways: dict[str, RateLimit | None]
     choices: dict[str, Choice]
+    routes: list[Route]
+    disabled: dict[str, frozenset[tuple[str, str]]]
 
 
 def pack(snapshot: Snapshot, ring: KeyRing) -> bytes:
@@ -84,6 +107,8 @@ def pack(snapshot: Snapshot, ring: KeyRing) -> bytes:
         list(snapshot.agents.values()),
         dict(snapshot.gateways),
         dict(snapshot.choices),
+        [route for group in snapshot.routes.values() for route in group.values()],
+        dict(snapshot.disabled),
     )
     return ring.seal(msgspec.msgpack.encode(wire), _BOUND)
 
@@ -105,6 +130,8 @@ def unpack(data: bytes, ring: KeyRing) -> Snapshot:
         agents={agent.id: agent for agent in wire.agents},
         gateways=wire.gateways,
         choices=wire.choices,
+        routes=by_name(wire.routes),
+        disabled=wire.disabled,
     )
 
 
@@ -114,6 +141,14 @@ def by_scope(configs: list[ProviderConfig]) -> dict[str, tuple[ProviderConfig, .
     for config in configs:
         groups.setdefault(config.scope, []).append(config)
     return {scope: tuple(group) for scope, group in groups.items()}
+
+
+def by_name(routes: list[Route]) -> dict[str, dict[str, Route]]:
+    """Routes by their scope, then by their name."""
+    groups: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        groups.setdefault(route.scope, {})[route.name] = route
+    return groups
 
 
 def empty(now: float) -> Snapshot:

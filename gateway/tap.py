@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 
+from gateway import eventstream, sse
 from gateway.dialects.table import Dialect
 from gateway.shapes import Usage
-from gateway.sse import LIMIT, Reader
+from gateway.sse import LIMIT
 
 _MOST_JSON = 1024 * 1024  # a larger JSON answer is not kept to read its usage
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
@@ -24,10 +25,12 @@ class EventTap:
 
     __slots__ = ("_dialect", "_reader", "_rule", "complete", "over", "usage")
 
-    def __init__(self, dialect: Dialect, rule: str | None) -> None:
+    def __init__(
+        self, dialect: Dialect, rule: str | None, reader: sse.Reader | eventstream.Reader
+    ) -> None:
         self._dialect = dialect
         self._rule = rule
-        self._reader = Reader()
+        self._reader = reader
         self.complete = rule is None
         self.over = False
         self.usage: Usage | None = None
@@ -44,6 +47,21 @@ class EventTap:
 
     def finish(self) -> None:
         """The body is over."""
+
+
+class FrameTap(EventTap):
+    """AWS's frames. Without a rule they end between two of them, and never before the first."""
+
+    __slots__ = ()
+
+    def __init__(self, dialect: Dialect, rule: str | None) -> None:
+        super().__init__(dialect, rule, eventstream.Reader())
+        self.complete = False
+
+    def see(self, chunk: bytes) -> None:
+        super().see(chunk)
+        if self._rule is None:
+            self.complete = self.between_events
 
 
 class JsonTap:
@@ -95,7 +113,9 @@ Tap = EventTap | JsonTap | BlindTap
 def tap_for(kind: bytes, dialect: Dialect, rule: str | None) -> Tap:
     """The tap for a content type."""
     if kind.startswith(b"text/event-stream"):
-        return EventTap(dialect, rule)
+        return EventTap(dialect, rule, sse.Reader())
+    if kind.startswith(b"application/vnd.amazon.eventstream"):
+        return FrameTap(dialect, rule)
     if kind.startswith(b"application/json"):
         return JsonTap(dialect)
     return BlindTap()

@@ -7,6 +7,7 @@ verified; the address is checked when the socket is made. Used by forward.py.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +18,7 @@ from multidict import CIMultiDict, istr
 from yarl import URL
 
 from gateway.addresses import AddressPolicy
-from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.errors import TlsFailed, UpstreamError, UpstreamTimeout
 from gateway.shapes import Headers
 
 # Headers aiohttp would invent; what the client did not send, the upstream does not see.
@@ -129,11 +130,11 @@ class AiohttpEngine:
                 allow_redirects=False,
             )
         except aiohttp.ServerTimeoutError as error:
-            raise UpstreamTimeout(_timeout_words(error)) from None
+            raise _late(error) from None
         except TimeoutError:
             raise UpstreamTimeout("the provider did not answer in time") from None
         except _Denied as error:
-            raise UpstreamError(str(error), code="upstream_denied") from None
+            raise _unsent(UpstreamError(str(error), code="upstream_denied")) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise _unreachable(error) from None
         return AiohttpAnswer(response, self._timeouts.idle)
@@ -202,8 +203,10 @@ class _SocketFactory:
 
 def _refuse_unless(policy: AddressPolicy, host: str, port: int, *, encrypted: bool) -> None:
     if not policy.permits(host, port, encrypted=encrypted):
-        raise UpstreamError(
-            f"{host} is not an address Wardgate may connect to", code="upstream_denied"
+        raise _unsent(
+            UpstreamError(
+                f"{host} is not an address Wardgate may connect to", code="upstream_denied"
+            )
         )
 
 
@@ -213,10 +216,21 @@ def _is_literal(host: str) -> bool:
 
 def _unreachable(error: Exception) -> UpstreamError:
     if _denied_inside(error):
-        return UpstreamError(
-            "the provider's address is not one Wardgate may connect to", code="upstream_denied"
+        return _unsent(
+            UpstreamError(
+                "the provider's address is not one Wardgate may connect to", code="upstream_denied"
+            )
         )
-    return UpstreamError(f"the provider could not be reached ({type(error).__name__})")
+    kind = TlsFailed if isinstance(error, ssl.SSLError) else UpstreamError
+    made = kind(f"the provider could not be reached ({type(error).__name__})")
+    # Of the connector: there was no connection yet, or no trusted one.
+    return _unsent(made) if isinstance(error, aiohttp.ClientConnectorError) else made
+
+
+def _unsent(error: UpstreamError) -> UpstreamError:
+    """The same error, saying that nothing of the request has left."""
+    error.sent = False
+    return error
 
 
 def _denied_inside(error: BaseException) -> bool:
@@ -227,10 +241,10 @@ def _denied_inside(error: BaseException) -> bool:
     return "Wardgate may connect to" in str(error)
 
 
-def _timeout_words(error: aiohttp.ServerTimeoutError) -> str:
+def _late(error: aiohttp.ServerTimeoutError) -> UpstreamError:
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "connecting to the provider took too long"
-    return "the provider did not answer in time"
+        return _unsent(UpstreamTimeout("connecting to the provider took too long"))
+    return UpstreamTimeout("the provider did not answer in time")
 
 
 def _url(origin: str, target: bytes) -> URL:

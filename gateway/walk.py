@@ -1,44 +1,45 @@
-"""One request's way through the rules: which of them named a config, and whether it may be used.
+"""One request's way through the rules: which configs were named, and whether they may be used.
 
 Keeps what it saw, so that a refusal can say what was tried. Pure. Used by resolve.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.catalog import Catalog
-from gateway.dialects.table import speaks
+from gateway.enablement import is_enabled, judges, switched_off
 from gateway.errors import Forbidden, GatewayError, Malformed, NotFound
-from gateway.rules import RULES, Ask, Group, Named, View, Visible, narrowed, short, start, visible
-from gateway.shapes import Candidate, Client, DialectName, ProviderConfig
+from gateway.protocols import instead, serving
+from gateway.rules import (
+    RULES,
+    Ask,
+    Group,
+    Named,
+    Routed,
+    View,
+    Visible,
+    is_called,
+    narrowed,
+    short,
+    start,
+    visible,
+)
+from gateway.shapes import Candidate, Client, ProviderConfig, Route, Target
 from gateway.snapshot import Snapshot
 
-# Endpoints that name a model where we do not read it: closed to keys with a list of models.
+# Endpoints that name a model where we do not read it: closed where a list of models is to hold.
 _UNREAD: Final = frozenset({"native", "batches", "images_other", "audio_other"})
-# What providers offer in OpenAI's protocol besides chat; Azure offers everything.
-_COMPATIBLE: Final = {"google": frozenset({"chat", "embeddings", "images"})}
-_CHAT_ONLY: Final = frozenset({"chat"})
-_CHAT: Final[dict[DialectName, str]] = {
-    "openai": "/v1/chat/completions",
-    "azure": "/openai/v1/chat/completions",
-    "anthropic": "/v1/messages",
-    "gemini": "/v1beta/models/{model}:generateContent",
-    "bedrock": "/model/{model}/converse",
-    "cohere": "/v2/chat",
-}
-_INSTEAD: Final[dict[str, dict[DialectName, str]]] = {
-    "embeddings": {
-        "openai": "/v1/embeddings",
-        "azure": "/openai/v1/embeddings",
-        "gemini": "/v1beta/models/{model}:embedContent",
-    },
-    "count_tokens": {
-        "anthropic": "/v1/messages/count_tokens",
-        "gemini": "/v1beta/models/{model}:countTokens",
-    },
-}
+# Why a route's target is passed over, by how far it got: the furthest is told when none is left.
+_FURTHEST: Final = (
+    "model_not_found",
+    "config_inactive",
+    "model_not_allowed",
+    "model_not_enabled",
+    "provider_not_supported",
+    "dialect_not_supported",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Step:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A route's target as one request meets it: what it is sent to, or why it is passed over."""
+
+    target: Target
+    candidate: Candidate | None
+    why: str
+
+
 class Walk:
     """One request's way through the rules, with what was seen on it."""
 
@@ -60,43 +70,83 @@ class Walk:
         self.ask = ask
         self.scopes: tuple[str, ...] = ()
         self.steps: list[Step] = []
+        self.route: Route | None = None
+        self.places: list[Place] = []
 
-    def run(self) -> Candidate:
+    def run(self) -> tuple[Candidate, ...]:
+        """Where the request may go, in the order to try it; only a route gives more than one."""
         check_agent(self.snapshot, self.ask.client)
         self.scopes = start(self.snapshot, self.ask.client, self.ask.match)
-        rule, named = self._named()
-        config = _pick(named.group)
-        self._check_model(named)
-        self._check_reachable(config.provider)
-        return Candidate(self._in_dialect(config), named.model, rule)
+        rule, found = self._found()
+        if isinstance(found, Routed):
+            return self._along(rule, found.route)
+        config = _pick(found.group)
+        self._check_model(found)
+        return (self._candidate(config, found.model, rule),)
 
-    def _named(self) -> tuple[str, Named]:
-        view = View(self.snapshot, self.catalog, self.ask, self.scopes, self._visible())
+    def _found(self) -> tuple[str, Named | Routed]:
+        groups = self._visible()
+        view = View(self.snapshot, self.catalog, self.ask, self.scopes, groups)
         for rule in RULES:
             found = rule.find(view)
-            hit = isinstance(found, Named)
-            self.steps.append(
-                Step(rule.number, rule.name, hit, found.why if isinstance(found, Named) else found)
-            )
-            if isinstance(found, Named):
+            why = found if isinstance(found, str) else found.why
+            self.steps.append(Step(rule.number, rule.name, not isinstance(found, str), why))
+            if not isinstance(found, str):
                 return rule.name, found
             if rule.name == "url" and self.ask.match.provider is not None:
                 break
-        raise self._nothing()
+        raise self._nothing(groups)
 
     def _visible(self) -> Visible:
         groups = visible(self.snapshot, self.scopes)
-        if not self.ask.narrow:
-            return groups
-        left = narrowed(groups, self.ask.narrow)
-        if not left:
+        return narrowed(groups, self.ask.narrow) if self.ask.narrow else groups
+
+    def _along(self, rule: str, route: Route) -> tuple[Candidate, ...]:
+        """The targets this request may use. Raises for the one that came closest if none is."""
+        self.route, refusals = route, []
+        for target in dict.fromkeys(route.targets):  # at most once each
+            try:
+                candidate = self._at(target, rule, route)
+            except GatewayError as error:
+                refusals.append(error)
+                self.places.append(Place(target, None, error.message))
+            else:
+                self.places.append(Place(target, candidate, "may be used"))
+        if left := tuple(place.candidate for place in self.places if place.candidate):
+            return left
+        if not refusals:
+            raise Forbidden(f"route {route.name} has no targets", code="config_inactive")
+        raise max(refusals, key=lambda error: _FURTHEST.index(error.code))
+
+    def _at(self, target: Target, rule: str, route: Route) -> Candidate:
+        config = self.snapshot.config(target.config_id)
+        # The desk checks it when a route is written; no key of another scope hangs on that alone.
+        if config is None or config.scope not in self.snapshot.chain(route.scope):
+            raise Forbidden("its config is not visible from the route", code="config_inactive")
+        if self.ask.narrow and not is_called(config, self.ask.narrow):
             raise NotFound(
+                f"route {route.name} has no target called {short(self.ask.narrow)}",
+                code="model_not_found",
+            )
+        if not config.usable:
+            raise Forbidden(
+                f"{config.provider}/{config.alias} is inactive or has no key",
+                code="config_inactive",
+            )
+        self._check_allowed(config.provider, target.model)
+        return self._candidate(config, target.model, rule)
+
+    def _candidate(self, config: ProviderConfig, model: str | None, rule: str) -> Candidate:
+        self._check_enabled(config, model)
+        self._check_reachable(config.provider)
+        return Candidate(self._in_dialect(config), model, rule)
+
+    def _nothing(self, groups: Visible) -> GatewayError:
+        if self.ask.narrow and not groups:
+            return NotFound(
                 f"the key sees no config called {short(self.ask.narrow)}",
                 code="model_not_found",
             )
-        return left
-
-    def _nothing(self) -> GatewayError:
         if self.ask.wanted is None and self.ask.must_name_model:
             return _no_model()
         wanted = self.ask.wanted
@@ -118,10 +168,40 @@ class Walk:
                     "this key has a list of models, and this path may name one unseen",
                     code="model_not_allowed",
                 )
-        elif not is_allowed(client, ask.wanted, named.group.provider, named.model):
+        else:
+            self._check_allowed(named.group.provider, named.model)
+
+    def _check_allowed(self, provider: str, model: str) -> None:
+        wanted = self.ask.wanted
+        if not is_allowed(self.ask.client, wanted, provider, model):
             raise Forbidden(
-                f"model {short(ask.wanted or named.model)} is not among those this key may use",
+                f"model {short(wanted or model)} is not among those this key may use",
                 code="model_not_allowed",
+                param="model",
+            )
+
+    def _check_enabled(self, config: ProviderConfig, model: str | None) -> None:
+        off = switched_off(self.snapshot, self.scopes)
+        if model is None:
+            if judges(off, config):
+                self._insist_on_model()
+        elif not is_enabled(off, self.catalog, config, model):
+            raise NotFound(
+                f"model {short(model)} of {config.provider} is not enabled here",
+                code="model_not_enabled",
+                param="model",
+            )
+
+    def _insist_on_model(self) -> None:
+        """Where models are judged, none passes unseen: in a form it may stand behind the files,
+        a body without one gets the provider's own choice, and some paths we do not read."""
+        endpoint = self.ask.match.endpoint
+        if endpoint.model_in != "none":
+            raise _no_model()
+        if endpoint.name in _UNREAD and endpoint.body != "none":
+            raise NotFound(
+                "models are switched off here, and this path may name one unseen",
+                code="model_not_enabled",
                 param="model",
             )
 
@@ -136,26 +216,14 @@ class Walk:
     def _in_dialect(self, config: ProviderConfig) -> ProviderConfig:
         """The config as this endpoint needs it: at the provider's compatible path if it must be."""
         endpoint = self.ask.match.endpoint
-        # A path we do not know belongs to the provider, whatever it speaks.
-        if speaks(config.dialect, endpoint.dialect) or endpoint.name == "native":
-            return config
-        path = self._compatible(config, endpoint.dialect)
-        if path is None:
-            instead = _INSTEAD.get(endpoint.operation, _CHAT).get(config.dialect)
-            use = instead or _CHAT[config.dialect]
+        found = serving(self.catalog, config, endpoint)
+        if found is None:
             raise Malformed(
-                f"{config.provider} does not speak the protocol of {endpoint.template}; use {use}",
+                f"{config.provider} does not speak the protocol of {endpoint.template}; use"
+                f" {instead(config, endpoint)}",
                 code="dialect_not_supported",
             )
-        # Always below the config's own base URL: its key goes to no other origin.
-        return replace(config, dialect=endpoint.dialect, base_url=config.base_url + path)
-
-    def _compatible(self, config: ProviderConfig, dialect: DialectName) -> str | None:
-        row = self.catalog.providers.get(config.provider)
-        offered = _COMPATIBLE.get(config.provider, _CHAT_ONLY)
-        if dialect == "openai" and self.ask.match.endpoint.name not in offered:
-            return None
-        return row.compatible.get(dialect) if row is not None else None
+        return found
 
 
 def check_agent(snapshot: Snapshot, client: Client) -> None:
@@ -166,16 +234,21 @@ def check_agent(snapshot: Snapshot, client: Client) -> None:
         raise Forbidden("the agent that owns this key is disabled", code="agent_disabled")
 
 
-def _pick(group: Group) -> ProviderConfig:
-    """The default, else the alias `default`, else the oldest that is usable."""
+def picked(group: Group) -> ProviderConfig | None:
+    """Of the usable ones the default, else the alias `default`, else the oldest."""
     usable = [config for config in group.configs if config.usable]
-    if not usable:
+    return min(usable, key=lambda c: (not c.default, c.alias.lower() != "default"), default=None)
+
+
+def _pick(group: Group) -> ProviderConfig:
+    config = picked(group)
+    if config is None:
         raise Forbidden(
             f"the configs of {group.provider} in {group.configs[0].scope} are inactive or have no"
             " key; a scope's own configs are never passed over for its parent's",
             code="config_inactive",
         )
-    return min(usable, key=lambda c: (not c.default, c.alias.lower() != "default"))
+    return config
 
 
 def _names_model(ask: Ask) -> bool:

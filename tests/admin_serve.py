@@ -13,10 +13,12 @@ from typing import Any
 
 import httpx2
 
+from admin import oidc
 from admin.app import build
 from admin.configure import tokens
 from admin.configure.desk import Desk, open_desk
 from admin.permit import LOCAL, Grant
+from admin.probe import Prober
 from gateway import catalog
 from gateway.settings import Settings
 from gateway.vault import KeyRing
@@ -66,13 +68,16 @@ class Admin:
 
 
 @contextlib.asynccontextmanager
-async def admin(folder: Path, **given: Any) -> AsyncIterator[Admin]:
+async def admin(
+    folder: Path, *, prober: Prober | None = None, **given: Any
+) -> AsyncIterator[Admin]:
     """The admin app over a store in `folder`; `given` are settings."""
     settings = Settings(data_dir=folder, **given)
     desk = await open_desk(settings, KeyRing([("test", bytes(range(32)))]), catalog.load())
     try:
         _, root = await tokens.create(desk, LOCAL, "root", (Grant("superadmin", "global"),))
-        app = build(desk, metrics=lambda: METRICS)
+        identities = oidc.identities(settings)
+        app = build(desk, metrics=lambda: METRICS, prober=prober, identities=identities)
         async with serving(app) as url, httpx2.AsyncClient(base_url=url, timeout=10) as http:
             yield Admin(url, desk, http, root)
     finally:

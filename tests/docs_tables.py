@@ -10,18 +10,26 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import click
 from prometheus_client.metrics import MetricWrapperBase
 from starlette.routing import BaseRoute, Mount, Route
 
-from admin import permit
+from admin import openapi, permit
+from admin.api.operations import Operation, Surface
+from admin.app import build
 from admin.cli.main import wardgate as commands
-from gateway import catalog, errors, metrics, settings
+from admin.configure.desk import Desk
+from admin.registry import SURFACES
+from gateway import catalog, errors, health, metrics, settings, verdict
 from gateway.settings import PREFIX
 
 ROOT = Path(__file__).parent.parent
+_MOST_NAMED = 10
 TABLE = re.compile(r"(<!-- table: (?P<name>[a-z-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -68,7 +76,21 @@ def _metrics() -> str:
         described = next(iter(one.describe()))
         labels = ", ".join(f"`{label}`" for label in one._labelnames)
         rows.append((f"`{shown_name(one)}`", described.type, labels, described.documentation))
+    for name, (names, meaning) in metrics.HEALTH.items():
+        rows.append((f"`{name}`", "gauge", ", ".join(f"`{label}`" for label in names), meaning))
     return _rows(("metric", "type", "labels", "meaning"), rows)
+
+
+def _health() -> str:
+    return _rows(("state", "when"), [(f"`{state}`", when) for state, when, _ in health.RULE])
+
+
+def _windows() -> str:
+    rows = [
+        (f"`{window.name}`", f"{window.width} s", f"{window.seconds + window.width} s")
+        for window in health.WINDOWS
+    ]
+    return _rows(("window", "slots of", "counts nothing older than"), rows)
 
 
 def _error_classes() -> dict[str, type[errors.GatewayError]]:
@@ -135,6 +157,11 @@ def _permissions() -> str:
     return _rows(("permission", "holds in", "allows"), rows)
 
 
+def _verdict() -> str:
+    rows = [(row.happened, row.next_if, row.why) for row in verdict.ROWS]
+    return _rows(("what happened to a target", "the next is tried", "why"), rows)
+
+
 def walk(command: click.Command, name: str = "wardgate") -> Iterator[tuple[str, click.Command]]:
     """Every command below `command` with the words that call it; groups are left out."""
     if isinstance(command, click.Group):
@@ -153,13 +180,41 @@ def _commands() -> str:
     return _rows(("command", "does"), rows)
 
 
+def table_of(surface: Surface) -> str:
+    """The name of the table that lists a surface's operations."""
+    return "operations-" + surface.name.lower().replace(" ", "-")
+
+
+def _operations(surface: Surface, rows: Sequence[Operation]) -> str:
+    cells = []
+    for row in rows:
+        place = f"`{row.method}` `{openapi.documented(surface, row)}`"
+        cells.append((place, row.summary, _body(row), row.action))
+    return _rows(("operation", "does", "body", "needs"), cells)
+
+
+def _body(row: Operation) -> str:
+    """The names in a body; after those that must be there some of the rest, with question marks."""
+    if row.body is None:
+        return ""
+    fields = [(one.alias or name, one.is_required()) for name, one in row.body.model_fields.items()]
+    names = [name for name, required in fields if required]
+    rest = [f"{name}?" for name, required in fields if not required]
+    more = ["…"] if len(rest) > _MOST_NAMED else []
+    return f"`{{{', '.join([*names, *rest[:_MOST_NAMED], *more])}}}`"
+
+
 TABLES: Mapping[str, Callable[[], str]] = {
+    **{table_of(surface): partial(_operations, surface, rows) for surface, rows in SURFACES},
     "settings": _settings,
     "metrics": _metrics,
+    "health": _health,
+    "windows": _windows,
     "errors": _errors,
     "providers": _providers,
     "permissions": _permissions,
     "commands": _commands,
+    "verdict": _verdict,
 }
 
 
@@ -169,7 +224,15 @@ def routes(found: Sequence[BaseRoute], before: str = "") -> Iterator[tuple[str, 
         if isinstance(one, Mount):
             yield from routes(one.routes, before + one.path)
         elif isinstance(one, Route):
-            yield from ((m, before + one.path) for m in sorted(one.methods or ()) if m != "HEAD")
+            path = before + one.path.replace(":path}", "}")
+            yield from ((m, path) for m in sorted(one.methods or ()) if m != "HEAD")
+
+
+def admin_routes() -> set[tuple[str, str]]:
+    """(method, path) of all that the admin app serves, in the document's notation."""
+    desk = SimpleNamespace(settings=settings.Settings())
+    app = build(cast(Desk, desk), metrics=lambda: b"")
+    return {(method, path.replace(":path}", "}")) for method, path in routes(app.routes)}
 
 
 def pages() -> list[Path]:

@@ -43,16 +43,33 @@ async def drive_openai(base_url: str, api_key: str, **given: str) -> dict[str, A
         "limitedModel": "limited-model",
         **given,
     }
+    return await _run(str(FOLDER / "openai.mjs"), json.dumps(wanted))
+
+
+async def drive_cloudflare(**given: str) -> dict[str, Any]:
+    """What the npm `cloudflare` client saw; see npm/cloudflare.mjs for what it is given."""
+    return await _run(str(FOLDER / "cloudflare.mjs"), json.dumps(given))
+
+
+async def inspect(url: str, token: str, *words: str) -> dict[str, Any]:
+    """What the MCP inspector's command line prints for an MCP server at `url`."""
+    tool = FOLDER / "node_modules" / "@modelcontextprotocol" / "inspector-cli"
+    start = json.loads((tool / "package.json").read_text())["bin"]["mcp-inspector-cli"]
+    header = f"Authorization: Bearer {token}"
+    asked = ["--cli", url, "--transport", "http", "--header", header, *words]
+    return await _run(str(tool / start), *asked)
+
+
+async def _run(*words: str) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
         program("node", "nodejs"),
-        str(FOLDER / "openai.mjs"),
-        json.dumps(wanted),
+        *words,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"]},
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
     if process.returncode:
-        raise ServerFailed(f"openai.mjs: {err.decode(errors='replace')}")
+        raise ServerFailed(f"{words[0]}: {err.decode(errors='replace')}")
     seen: dict[str, Any] = json.loads(out)
     return seen

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gateway.shapes import Agent, DialectName, ProviderConfig
+from gateway.shapes import Agent, DialectName, ProviderConfig, Route
 from tests.routing import MODELS, Table
 
 FAMILY = {"chat": "openai", "messages": "anthropic", "generate": "google", "deploy": "azure"}
@@ -43,8 +43,13 @@ class Refused(Exception):
     """The oracle's way to say no; the code."""
 
 
-def plain(table: Table, request: Request) -> tuple[ProviderConfig, str | None]:
-    """Config and model by the book. Raises Refused."""
+Answer = tuple[ProviderConfig, str | None]
+# Why a route leads nowhere: what is told, the last that applies to any of its targets.
+REASONS = ["model_not_found", "config_inactive", "model_not_enabled", "dialect_not_supported"]
+
+
+def plain(table: Table, request: Request) -> list[Answer]:
+    """Configs and models by the book, in the order to try them. Raises Refused."""
     agent = table.agents.get(request.agent or "")
     if request.agent and (agent is None or not agent.enabled):
         raise Refused("agent_disabled")
@@ -52,6 +57,8 @@ def plain(table: Table, request: Request) -> tuple[ProviderConfig, str | None]:
     seen = [config for config in table.configs if decides(table, scopes, config)]
     if request.header:
         seen = [config for config in seen if matches(config, request.header)]
+    if (route := the_route(table, request, scopes)) is not None:
+        return along(table, request, scopes, route)
     if not seen:
         raise Refused("model_not_found" if request.header else nothing(request))
     model: str | None
@@ -61,8 +68,56 @@ def plain(table: Table, request: Request) -> tuple[ProviderConfig, str | None]:
         raise Refused("config_inactive")
     for good in (lambda c: c.default, lambda c: c.alias == "default", lambda c: True):
         if fitting := [config for config in usable if good(config)]:
-            return in_dialect(request, fitting[0]), model
+            if model is not None and not enabled(table, scopes, fitting[0], model):
+                raise Refused("model_not_enabled")
+            return [(in_dialect(request, fitting[0]), model)]
     raise AssertionError("unreachable")
+
+
+def the_route(table: Table, request: Request, scopes: list[str]) -> Route | None:
+    if request.url is not None and request.url[1] != "compat":
+        return None
+    for scope in scopes:
+        for route in table.routes:
+            if (route.scope, route.name) == (scope, request.model):
+                return route
+    return None
+
+
+def along(table: Table, request: Request, scopes: list[str], route: Route) -> list[Answer]:
+    found: list[Answer] = []
+    refused: list[str] = []
+    visible = parents(table, route.scope)
+    for target in route.targets:
+        configs = [c for c in table.configs if c.id == target.config_id and c.scope in visible]
+        try:
+            answer = led_to(table, request, scopes, configs, target.model), target.model
+            found += [] if answer in found else [answer]
+        except Refused as why:
+            refused.append(str(why))
+    if not found:
+        raise Refused(max(refused, key=REASONS.index, default="config_inactive"))
+    return found
+
+
+def led_to(
+    table: Table, request: Request, scopes: list[str], configs: list[ProviderConfig], model: str
+) -> ProviderConfig:
+    if not configs:
+        raise Refused("config_inactive")
+    config = configs[0]
+    if request.header and not matches(config, request.header):
+        raise Refused("model_not_found")
+    if not (config.active and config.sealed):
+        raise Refused("config_inactive")
+    if not enabled(table, scopes, config, model):
+        raise Refused("model_not_enabled")
+    return in_dialect(request, config)
+
+
+def enabled(table: Table, scopes: list[str], config: ProviderConfig, model: str) -> bool:
+    off = any((scope, config.provider, model) in table.disabled for scope in scopes)
+    return not off and (config.allow_unlisted or lists(config.provider, model))
 
 
 def nothing(request: Request) -> str:
@@ -72,7 +127,8 @@ def nothing(request: Request) -> str:
     return "model_not_found" if request.model or request.endpoint == "files" else "model_required"
 
 
-def parents(table: Table, scope: str) -> list[str]:
+def above(table: Table, scope: str) -> list[str]:
+    """The scope and those above it."""
     found: list[str] = []
     while scope in table.scopes:
         found.append(scope)
@@ -80,13 +136,22 @@ def parents(table: Table, scope: str) -> list[str]:
     return found
 
 
+def parents(table: Table, scope: str) -> list[str]:
+    """The scope and those it inherits from."""
+    found: list[str] = []
+    for name in above(table, scope):
+        found.append(name)
+        if not table.scopes[name].inherits:
+            break
+    return found
+
+
 def walk(table: Table, request: Request) -> list[str]:
     if request.url is None:
         return parents(table, request.scope)
-    scopes = parents(table, request.url[0])
-    if request.scope not in scopes:
+    if request.scope not in above(table, request.url[0]):
         raise Refused("not_found")
-    return scopes
+    return parents(table, request.url[0])
 
 
 def decides(table: Table, scopes: list[str], config: ProviderConfig) -> bool:
@@ -115,7 +180,7 @@ def named(
     if model is not None:
         if prefixed := by_prefix(request, scopes, seen, model):
             return prefixed
-        if request.endpoint != "deploy" and (best := by_list(scopes, seen, model)):
+        if request.endpoint != "deploy" and (best := by_list(request, scopes, seen, model)):
             return best, model
     if model is not None or request.endpoint == "files":
         if family := [c for c in seen if c.provider == FAMILY.get(request.endpoint, "openai")]:
@@ -179,14 +244,16 @@ def those(wished: list[ProviderConfig], found: list[ProviderConfig]) -> list[Pro
 
 
 def maker(model: str) -> str | None:
-    words = model.rpartition("/")[2]
+    # Bedrock puts the maker's name before the model's.
+    words = model.rpartition("/")[2].removeprefix("anthropic.")
     return next((who for begin, who in MAKERS.items() if words.startswith(begin)), None)
 
 
 def by_list(
-    scopes: list[str], seen: list[ProviderConfig], model: str
+    request: Request, scopes: list[str], seen: list[ProviderConfig], model: str
 ) -> list[ProviderConfig] | None:
     listing = [config for config in seen if lists(config.provider, model)]
+    listing = those([config for config in listing if can(request, config)], listing)
     for scope in scopes:
         here = [config for config in listing if config.scope == scope]
         if here:
@@ -232,6 +299,14 @@ def default(
         return None
     exact = [config for config in found if config in chosen]
     return exact or found, None if request.endpoint == "files" else model
+
+
+def can(request: Request, config: ProviderConfig) -> bool:
+    try:
+        in_dialect(request, config)
+    except Refused:
+        return False
+    return True
 
 
 def in_dialect(request: Request, config: ProviderConfig) -> ProviderConfig:

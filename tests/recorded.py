@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,4 +63,6 @@ def _body(message: dict[str, Any] | None) -> bytes:
         return b""
     if "json" in message:
         return json.dumps(message["json"]).encode()
+    if "b64" in message:
+        return base64.b64decode(message["b64"])
     return str(message.get("text", "")).encode()

@@ -16,15 +16,18 @@ from gateway.resolve import Ask, resolve
 from gateway.shapes import (
     GLOBAL,
     Agent,
+    Candidate,
     Choice,
     Client,
     DialectName,
     ProviderConfig,
     RateLimit,
+    Route,
     Scope,
     Secret,
+    Target,
 )
-from gateway.snapshot import Snapshot, by_scope
+from gateway.snapshot import Snapshot, by_name, by_scope
 
 CHAT = "POST /v1/chat/completions"
 MESSAGES = "POST /v1/messages"
@@ -48,6 +51,7 @@ MODELS: Mapping[str, Sequence[str]] = {
     "helicone": ("gpt-4o", "claude-sonnet-4-5", "gemini-2.5-pro"),
     "deepseek": ("deepseek-chat",),
     "amazon-bedrock": ("anthropic.claude-v3",),
+    "google-vertex": ("gemini-vertex",),
 }
 
 
@@ -90,13 +94,21 @@ class Table:
     agents: dict[str, Agent] = field(default_factory=dict)
     gateways: dict[str, RateLimit | None] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
+    routes: list[Route] = field(default_factory=list)
+    disabled: set[tuple[str, str, str]] = field(default_factory=set)  # scope, provider, model
     _numbers: int = 0
 
-    def scope(self, name: str, parent: str = GLOBAL) -> str:
+    def scope(self, name: str, parent: str = GLOBAL, *, inherits: bool = True) -> str:
         kind = name.partition(":")[0]
         assert kind in ("group", "gateway", "instance")
-        self.scopes[name] = Scope(name, kind, parent)  # type: ignore[arg-type] # checked above
+        made = Scope(name, kind, parent, inherits)  # type: ignore[arg-type] # checked above
+        self.scopes[name] = made
         return name
+
+    def route(self, name: str, *targets: tuple[str, str], scope: str = GLOBAL) -> None:
+        """Store a route to these (config id, model)."""
+        leading = tuple(Target(*target) for target in targets)
+        self.routes.append(Route(f"route {len(self.routes)}", scope, name, leading))
 
     def add(self, provider: str, alias: str = "default", scope: str = GLOBAL, **more: Any) -> str:
         """Store a config; gives its id, which says what it is."""
@@ -126,6 +138,11 @@ class Table:
             agents=dict(self.agents),
             gateways=dict(self.gateways),
             choices=dict(self.choices),
+            routes=by_name(self.routes),
+            disabled={
+                scope: frozenset((p, m) for s, p, m in self.disabled if s == scope)
+                for scope in {scope for scope, _, _ in self.disabled}
+            },
         )
 
 
@@ -146,8 +163,13 @@ CATALOG = small_catalog()
 
 def found(table: Table, request: Ask) -> tuple[str, str | None, str]:
     """Config id, model sent, and the rule that named the provider."""
-    candidate = resolve(table.snapshot(), CATALOG, request)
+    candidate = first(table, request)
     return candidate.config.id, candidate.model, candidate.rule
+
+
+def first(table: Table, request: Ask) -> Candidate:
+    """Where the request goes before anything fails."""
+    return resolve(table.snapshot(), CATALOG, request)[0]
 
 
 def refused(table: Table, request: Ask) -> GatewayError:

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -40,14 +41,18 @@ def gateway_config(app: Any, settings: Any) -> uvicorn.Config:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any, settings: Any = None, *, grace: int = 1) -> AsyncIterator[str]:
+async def serving(
+    app: Any, settings: Any = None, *, grace: int = 1, tls: Path | None = None
+) -> AsyncIterator[str]:
     """Serve an ASGI app on a free loopback port; gives its base URL without a path.
 
     With `settings` it is a gateway and runs on the gateway's own listener. RuntimeError when the
     app does not start. Leaving the block waits `grace` seconds at most for running requests.
+    `tls` is a file with a certificate and its key: then it speaks HTTPS only.
     """
     config = gateway_config(app, settings) if settings is not None else _plain_config(app)
     config.timeout_graceful_shutdown = grace
+    config.ssl_certfile = tls
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     server = _Server(config)
     task = asyncio.create_task(server.run_until_told(listener))
@@ -57,7 +62,7 @@ async def serving(app: Any, settings: Any = None, *, grace: int = 1) -> AsyncIte
         if not server.started:
             task.cancel()
             await task
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.told.set()
         ready.cancel()

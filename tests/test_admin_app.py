@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from admin.app import SURFACES, build
+from admin.app import build
 from admin.permit import ACTIONS
+from admin.registry import SURFACES
 from tests.admin_serve import CONFIGS, GATEWAYS, METRICS, Admin, admin, new
 from tests.serve import RawClient, serving
 
@@ -101,6 +101,9 @@ async def test_not_found_in_the_shape_the_path_asks_for(
         ("PUT", KEYS, "GET, HEAD, POST"),
         ("PROPFIND", "/api/v1/audit", "GET, HEAD"),
         ("POST", "/livez", "GET, HEAD"),
+        ("POST", "/connections/x", "DELETE, GET, HEAD, PUT"),
+        ("PUT", "/llm-config", "DELETE, GET, HEAD, PATCH, POST"),
+        ("POST", "/docs", "GET, HEAD"),
     ],
 )
 @in_module
@@ -233,10 +236,25 @@ async def test_a_fault_of_ours_ends_without_details(app: Admin) -> None:
     assert answer.json()["detail"] == "the request could not be completed"
 
 
-def test_every_operation_has_an_action_of_the_table() -> None:
-    rows: list[Any] = [row for _, operations in SURFACES for row in operations]
-    assert len(rows) >= 15
-    for row in rows:
-        assert row.action in ACTIONS
-        assert (row.method == "GET") == row.action.endswith(".read")
-    assert len({(row.method, row.path) for row in rows}) == len(rows)
+def test_every_operation_has_an_action_of_the_table_and_writes_with_none_that_reads() -> None:
+    rows = [row for _, operations in SURFACES for row in operations]
+    assert len(rows) >= 30
+    assert {row.action for row in rows} <= set(ACTIONS)
+    assert not [row.name for row in rows if row.method != "GET" and row.action.endswith(".read")]
+
+
+@pytest.mark.parametrize("path", ["/llm-config", "/llm-config/"])
+@in_module
+async def test_surface_five_is_served_with_and_without_the_slash(shared: Admin, path: str) -> None:
+    answer = await shared.call("GET", path)
+    assert (answer.status_code, answer.json()) == (200, None)
+    answer = await shared.call("POST", path.rstrip("/") + "/test-connection" + path[11:])
+    assert (answer.status_code, list(answer.json())) == (404, ["detail"])
+
+
+@pytest.mark.parametrize("path", ["/connections", "/api/v1/audit", "/llm-config/", "/docs"])
+@in_module
+async def test_head_is_get_without_a_body(shared: Admin, path: str) -> None:
+    got, head = await shared.call("GET", path), await shared.call("HEAD", path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]

@@ -78,3 +78,108 @@ async def test_forbidden_to_everybody_but_superadmin(shared: Admin) -> None:
     ):
         answer = await shared.call(method, path, body, token=held)
         assert (answer.status_code, answer.json()["title"]) == (403, "Forbidden")
+
+
+async def test_change_keeps_what_is_left_out(app: Admin) -> None:
+    shown = (await app.call("POST", TOKENS, {"name": "ci", "grants": READER})).json()
+    path = f"{TOKENS}/{shown['id']}"
+    after = await app.call("PATCH", path, {"name": "new"})
+    assert after.json() == {**{k: v for k, v in shown.items() if k != "key"}, "name": "new"}
+    assert (await app.call("GET", CONFIGS, token=shown["key"])).status_code == 200
+    after = await app.call("PATCH", path, {"grants": []})
+    assert (after.json()["name"], after.json()["grants"]) == ("new", [])
+    assert (await app.call("GET", CONFIGS, token=shown["key"])).status_code == 403
+    one = await app.call("GET", path)
+    assert (one.json(), one.headers["etag"]) == (after.json(), after.headers["etag"])
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": None}, "/name"),
+        ({"name": " "}, "/name"),
+        ({"grants": None}, "/grants"),
+        ({"grants": [{"permission": "Root"}]}, "/grants"),
+        ({"key": "wga_x"}, "/key"),
+    ],
+)
+async def test_change_points_at_the_field_when_it_is_wrong(
+    app: Admin, body: dict[str, Any], pointer: str
+) -> None:
+    shown = (await app.call("POST", TOKENS, {"name": "ci", "grants": READER})).json()
+    answer = await app.call("PATCH", f"{TOKENS}/{shown['id']}", body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_rotate_shows_a_new_token_this_once_and_ends_the_old_one(
+    app: Admin, tmp_path: Path
+) -> None:
+    shown = (await app.call("POST", TOKENS, {"name": "ci", "grants": READER})).json()
+    answer = await app.call("POST", f"{TOKENS}/{shown['id']}/rotate")
+    rotated = answer.json()
+    assert (answer.status_code, {**rotated, "key": shown["key"]}) == (200, shown)
+    assert (await app.call("GET", CONFIGS, token=shown["key"])).status_code == 401
+    assert (await app.call("GET", CONFIGS, token=rotated["key"])).status_code == 200
+    for where in (TOKENS, f"{TOKENS}/{shown['id']}", "/api/v1/audit"):
+        assert rotated["key"][17:] not in (await app.call("GET", where)).text
+    assert rotated["key"][17:].encode() not in store_bytes(tmp_path)
+
+
+async def test_a_token_may_rotate_itself(app: Admin) -> None:
+    root = (await app.call("GET", TOKENS)).json()["data"][0]
+    rotated = (await app.call("POST", f"{TOKENS}/{root['id']}/rotate")).json()
+    assert (await app.call("GET", TOKENS)).status_code == 401
+    assert (await app.call("GET", TOKENS, token=rotated["key"])).status_code == 200
+
+
+async def test_the_last_superadmin_stays(app: Admin) -> None:
+    root = (await app.call("GET", TOKENS)).json()["data"][0]
+    path = f"{TOKENS}/{root['id']}"
+    for method, body in (("DELETE", None), ("PATCH", {"grants": READER})):
+        answer = await app.call(method, path, body)
+        assert (answer.status_code, answer.json()["title"]) == (409, "Conflict")
+        assert "wardgate tokens create" in answer.json()["detail"]
+    second = [{"permission": "superadmin", "scope": "global"}]
+    await app.call("POST", TOKENS, {"name": "second", "grants": second})
+    assert (await app.call("DELETE", path)).status_code == 204
+    assert (await app.call("GET", TOKENS)).status_code == 401
+
+
+async def test_if_match_names_the_present_state(app: Admin) -> None:
+    made = await app.call("POST", TOKENS, {"name": "ci", "grants": READER})
+    path, stale = f"{TOKENS}/{made.json()['id']}", {"if-match": made.headers["etag"]}
+    changed = await app.call("PATCH", path, {"name": "new"}, headers=stale)
+    assert changed.status_code == 200
+    for method, where, body in (
+        ("PATCH", path, {"name": "newer"}),
+        ("POST", f"{path}/rotate", None),
+        ("DELETE", path, None),
+    ):
+        assert (await app.call(method, where, body, headers=stale)).status_code == 412
+    fresh = {"if-match": changed.headers["etag"]}
+    assert (await app.call("DELETE", path, headers=fresh)).status_code == 204
+
+
+@in_module
+async def test_not_found_when_there_is_no_such_token(shared: Admin) -> None:
+    for method, rest, body in (
+        ("GET", "", None),
+        ("PATCH", "", {"name": "a"}),
+        ("POST", "/rotate", None),
+    ):
+        for token in ("nope", "%00", "a" * 300):
+            answer = await shared.call(method, f"{TOKENS}/{token}{rest}", body)
+            assert answer.status_code == 404
+
+
+@in_module
+async def test_only_a_superadmin_changes_tokens(shared: Admin) -> None:
+    held = await shared.token(("AIProviders.Manage", "global"))
+    for method, rest, body in (
+        ("GET", "", None),
+        ("PATCH", "", {"name": "a"}),
+        ("POST", "/rotate", None),
+    ):
+        answer = await shared.call(method, f"{TOKENS}/nope{rest}", body, token=held)
+        assert answer.status_code == 403

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from admin.api.client_keys import KeyBody
 from gateway import credential
+from gateway.store.telemetry import record_used
 from tests.admin_serve import CONFIGS, GATEWAYS, Admin, new, store_bytes
+from tests.desks import table
 
 KEYS = "/api/v1/client-keys"
+AGENTS = "/api/v1/ai-agents"
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 OTHER = "group:gr_01hz1f0kw36f82k9s4nzpc4s34"
 
@@ -171,3 +175,103 @@ async def test_keys_go_with_their_gateway(app: Admin) -> None:
     await made(app, scope=scope)
     await app.call("DELETE", f"{GATEWAYS}/gw")
     assert (await app.call("GET", KEYS)).json()["data"] == []
+
+
+async def test_change_keeps_what_is_left_out_and_null_clears(app: Admin) -> None:
+    agent = (await app.call("POST", AGENTS, {"name": "bot"})).json()["id"]
+    shown = await made(app, rateLimit=5, rateLimitPeriod=10, agentId=agent)
+    del shown["key"]
+    path = f"{KEYS}/{shown['id']}"
+    changed = {"name": "new", "allowedModels": ["gpt-4o"], "expiresAt": "2999-01-01T00:00:00.000Z"}
+    after = await app.call("PATCH", path, changed)
+    assert (after.status_code, after.json()) == (200, {**shown, **changed})
+    cleared: dict[str, Any] = {
+        "agentId": None,
+        "rateLimit": None,
+        "expiresAt": None,
+        "allowedModels": [],
+    }
+    after = await app.call("PATCH", path, cleared)
+    assert after.json() == {**shown, **changed, **cleared}
+    client = (await table(app.desk)).clients[shown["id"]]
+    assert (client.name, client.agent, client.limit) == ("new", None, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"name": None}, "/name"),
+        ({"name": " "}, "/name"),
+        ({"allowedModels": None}, "/allowedModels"),
+        ({"rateLimit": 0}, "/rateLimit"),
+        ({"rateLimitPeriod": None}, "/rateLimitPeriod"),
+        ({"expiresAt": "1999-01-01T00:00:00Z"}, "/expiresAt"),
+        ({"agentId": "nobody"}, "/agentId"),
+        ({"scope": "global"}, "/scope"),
+        ({"key": "wg_x"}, "/key"),
+    ],
+)
+async def test_change_points_at_the_field_when_it_is_wrong(
+    app: Admin, body: dict[str, Any], pointer: str
+) -> None:
+    shown = await made(app)
+    answer = await app.call("PATCH", f"{KEYS}/{shown['id']}", body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["errors"][0]["pointer"] == pointer
+
+
+async def test_rotate_shows_a_new_key_of_the_same_id_this_once(app: Admin, tmp_path: Path) -> None:
+    shown = await made(app)
+    path = f"{KEYS}/{shown['id']}"
+    answer = await app.call("POST", f"{path}/rotate")
+    rotated = answer.json()
+    assert answer.status_code == 200
+    read = credential.read(rotated["key"])
+    assert read is not None
+    assert (read.prefix, read.public_id) == ("wg", shown["id"])
+    assert rotated["key"] != shown["key"]
+    assert {**rotated, "key": shown["key"]} == shown
+    digest = (await table(app.desk)).clients[shown["id"]].digest
+    assert digest == credential.digest(app.desk.hash_key.expose(), rotated["key"])
+    for where in (KEYS, path, "/api/v1/audit"):
+        assert rotated["key"][16:] not in (await app.call("GET", where)).text
+    assert rotated["key"][16:].encode() not in store_bytes(tmp_path)
+
+
+async def test_if_match_names_the_present_state_and_using_a_key_is_no_change(app: Admin) -> None:
+    shown = await made(app)
+    path = f"{KEYS}/{shown['id']}"
+    before = {"if-match": (await app.call("GET", path)).headers["etag"]}
+    await record_used(app.desk.store, {shown["id"]: 5.0})
+    changed = await app.call("PATCH", path, {"name": "new"}, headers=before)
+    assert changed.status_code == 200
+    for method, where, body in (
+        ("PATCH", path, {"name": "newer"}),
+        ("POST", f"{path}/rotate", None),
+        ("DELETE", path, None),
+    ):
+        assert (await app.call(method, where, body, headers=before)).status_code == 412
+    fresh = {"if-match": changed.headers["etag"]}
+    assert (await app.call("POST", f"{path}/rotate", headers=fresh)).status_code == 200
+    assert (await app.call("DELETE", path, headers=fresh)).status_code == 204
+
+
+async def test_only_the_keys_of_ones_scopes_are_changed(app: Admin) -> None:
+    theirs, mine = await made(app), await made(app, scope=GROUP)
+    held = await app.token(("GroupAIProviders.Manage", GROUP))
+    reader = await app.token(("AIProviders.Read", "global"))
+    for method, rest, body in (("PATCH", "", {"name": "new"}), ("POST", "/rotate", None)):
+        answer = await app.call(method, f"{KEYS}/{theirs['id']}{rest}", body, token=held)
+        assert answer.status_code == 404
+        for no_key in ("nope", theirs["id"]):
+            answer = await app.call(method, f"{KEYS}/{no_key}{rest}", body, token=reader)
+            assert answer.status_code == 403
+        assert (await app.call(method, f"{KEYS}/nope{rest}", body)).status_code == 404
+        answer = await app.call(method, f"{KEYS}/{mine['id']}{rest}", body, token=held)
+        assert answer.status_code == 200
+
+
+def test_no_field_of_a_change_has_a_default_that_a_client_might_send() -> None:
+    fields = KeyBody.model_json_schema()["properties"]
+    assert fields
+    assert not [name for name, field in fields.items() if "default" in field]

@@ -30,7 +30,7 @@ def test_every_provider_is_usable_or_says_why_not(provider: Provider) -> None:
         assert len(provider.unsupported) > 20
         assert (provider.dialect, provider.base_url, provider.template) == (None, None, None)
         return
-    assert provider.dialect in ("openai", "azure", "anthropic", "gemini")
+    assert provider.dialect in ("openai", "azure", "anthropic", "gemini", "bedrock")
     assert (provider.base_url is None) == (provider.template is not None)
     if provider.base_url is not None:
         assert is_root(provider.base_url)
@@ -47,7 +47,6 @@ def is_root(url: str) -> bool:
 
 def test_few_providers_are_unsupported() -> None:
     assert {p.id for p in CATALOG.providers.values() if p.unsupported} == {
-        "amazon-bedrock",
         "github-copilot",
         "gitlab",
         "google-vertex",

@@ -1,4 +1,4 @@
-"""Client keys and admin tokens at the desk: shown once, kept as a hash, revoked for good."""
+"""Client keys at the desk: shown once, kept as a hash, changed, rotated, revoked for good."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import insert
 
-from admin.configure import keys, tokens
+from admin.configure import agents, audit, keys, tokens
+from admin.configure.agents import NewAgent
 from admin.configure.desk import Desk
-from admin.configure.keys import NewKey
-from admin.permit import LOCAL, SUPERADMIN, Grant
+from admin.configure.keys import KeyChange, KeyView, NewKey
+from admin.configure.refusals import Refusal
+from admin.permit import LOCAL, Grant
 from gateway import credential
-from gateway.errors import StartRefused
-from gateway.shapes import GLOBAL, RateLimit, Secret
-from gateway.store import tables
+from gateway.shapes import GLOBAL, RateLimit
 from gateway.store.compile import revision
 from gateway.store.telemetry import record_used
 from tests import desks
-from tests.desks import GROUP, GROUP_ADMIN, later, refused
+from tests.desks import GROUP, later, refused
 
-OPERATOR = "an operator's own first token"
 MANAGE = (Grant("GroupAIProviders.Manage", GROUP),)
 
 
@@ -79,7 +77,7 @@ async def test_page_shows_when_keys_were_used(desk: Desk) -> None:
         made.append((await keys.create(desk, LOCAL, NewKey(name="app", scope=scope)))[0])
         later(desk)
     await record_used(desk.store, {made[0].id: 5.5})
-    views, total = await keys.page(desk, GLOBAL, 0, 10)
+    views, total = await keys.page(desk, {GLOBAL}, 0, 10)
     assert [(view.id, view.last_used_at) for view in views] == [
         (made[0].id, 5.5),
         (made[2].id, None),
@@ -100,97 +98,143 @@ async def test_page_shows_when_keys_were_used(desk: Desk) -> None:
         ({"expires_at": 1_750_000_000.0}, ("bad_time", "expires_at")),
         ({"allowed_models": ("gpt", "")}, ("bad_model", "allowed_models")),
         ({"agent": "nobody"}, ("unknown_agent", "agent")),
-        ({"agent": "bot", "scope": GROUP}, ("unknown_agent", "agent")),
     ],
 )
 async def test_key_refuses(desk: Desk, given: dict[str, Any], expected: tuple[str, str]) -> None:
-    agent = {"id": "bot", "scope_id": GLOBAL, "name": "b", "enabled": True}
-    async with desk.store.write(GLOBAL) as conn:
-        stamps = {"created_at": 1.0, "updated_at": 1.0}
-        await conn.execute(insert(tables.agent).values(**agent, **stamps))
     before = await revision(desk.store)
     assert await refused(keys.create(desk, LOCAL, NewKey(**{"name": "app", **given}))) == expected
     assert await revision(desk.store) == before
-    await keys.create(desk, LOCAL, NewKey(name="app", agent="bot"))
 
 
-async def test_token_reads_back_as_its_actor(desk: Desk) -> None:
-    view, text = await tokens.create(desk, LOCAL, "script", MANAGE)
-    actor = await tokens.authenticate(desk, text)
-    assert actor is not None
-    assert (actor.id, actor.name, actor.grants) == (view.id, "script", MANAGE)
-    await tokens.revoke(desk, LOCAL, view.id)
-    assert await tokens.authenticate(desk, text) is None
-    assert await tokens.page(desk, 0, 10) == ([], 0)
-    assert await refused(tokens.revoke(desk, LOCAL, view.id)) == ("not_found", None)
+async def test_a_key_belongs_to_an_agent_of_its_own_scope(desk: Desk) -> None:
+    agent = await agents.create(desk, LOCAL, NewAgent(name="bot"))
+    view, _ = await keys.create(desk, LOCAL, NewKey(name="app", agent=agent.id))
+    assert view.agent == agent.id
+    elsewhere = NewKey(name="app", agent=agent.id, scope=GROUP)
+    assert await refused(keys.create(desk, LOCAL, elsewhere)) == ("unknown_agent", "agent")
+    theirs, _ = await keys.create(desk, LOCAL, NewKey(name="app", scope=GROUP))
+    moved = keys.change(desk, LOCAL, theirs.id, KeyChange(agent=agent.id))
+    assert await refused(moved) == ("unknown_agent", "agent")
 
 
-async def test_authenticate_takes_nothing_else(desk: Desk) -> None:
-    view, text = await tokens.create(desk, LOCAL, "script", MANAGE)
-    _, client = await keys.create(desk, LOCAL, NewKey(name="app"))
-    other = credential.mint("wga").text
-    forged = text.replace(text.split("_")[2], other.split("_")[2])
-    for wrong in ("", "x", "\ud800", client, other, forged, text[:-1], view.id, "bootstrap"):
-        assert await tokens.authenticate(desk, wrong) is None
+FULL: dict[str, Any] = {
+    "name": "new name",
+    "allowed_models": ("gpt-5", "openai/gpt-4o"),
+    "rate_limit": 7,
+    "rate_limit_period": 10,
+    "expires_at": 1_760_000_000.0,
+}
 
 
-async def test_nobody_grants_more_than_he_holds(desk: Desk) -> None:
-    more = (Grant(SUPERADMIN, GLOBAL),)
-    work = tokens.create(desk, GROUP_ADMIN, "x", more)
-    assert await refused(work) == ("forbidden", "grants")
-    await tokens.create(desk, GROUP_ADMIN, "x", MANAGE)
+@pytest.mark.parametrize("name", FULL)
+async def test_change_touches_what_it_names(desk: Desk, name: str) -> None:
+    before, text = await keys.create(desk, LOCAL, NewKey(name="app", rate_limit=3))
+    after = await keys.change(desk, LOCAL, before.id, KeyChange(**{name: FULL[name]}))
+    assert getattr(after, name) == FULL[name]
+    rest = {field for field in FULL if field != name}
+    assert all(getattr(after, field) == getattr(before, field) for field in rest)
+    client = (await desks.table(desk)).clients[before.id]
+    assert client.digest == credential.digest(desk.hash_key.expose(), text)
+
+
+async def test_change_clears_what_may_be_absent(desk: Desk) -> None:
+    agent = await agents.create(desk, LOCAL, NewAgent(name="bot"))
+    new = NewKey(agent=agent.id, **FULL)
+    view, _ = await keys.create(desk, LOCAL, new)
+    cleared = KeyChange(agent=None, allowed_models=(), rate_limit=None, expires_at=None)
+    after = await keys.change(desk, LOCAL, view.id, cleared)
+    assert (after.agent, after.allowed_models, after.rate_limit) == (None, (), None)
+    assert (after.expires_at, after.rate_limit_period) == (None, 10)
+    client = (await desks.table(desk)).clients[view.id]
+    assert (client.agent, client.limit, client.expires_at) == (None, None, None)
+
+
+async def test_a_period_set_before_its_limit_is_kept(desk: Desk) -> None:
+    view, _ = await keys.create(desk, LOCAL, NewKey(name="app"))
+    after = await keys.change(desk, LOCAL, view.id, KeyChange(rate_limit_period=10))
+    assert after.rate_limit_period == 10
+    await keys.change(desk, LOCAL, view.id, KeyChange(rate_limit=5))
+    assert (await desks.table(desk)).clients[view.id].limit == RateLimit(5, 10)
 
 
 @pytest.mark.parametrize(
-    ("grant", "kind"),
+    ("given", "expected"),
     [
-        (Grant("Nonsense", GLOBAL), "bad_permission"),
-        (Grant(SUPERADMIN, GROUP), "bad_permission"),
-        (Grant("GroupAIProviders.Read", GLOBAL), "bad_permission"),
-        (Grant("GroupAIProviders.Read", "nowhere"), "bad_scope"),
+        ({"name": " "}, ("bad_name", "name")),
+        ({"agent": "nobody"}, ("unknown_agent", "agent")),
+        ({"rate_limit": 0}, ("bad_limit", "rate_limit")),
+        ({"rate_limit_period": 0}, ("bad_limit", "rate_limit_period")),
+        ({"expires_at": 1_750_000_000.0}, ("bad_time", "expires_at")),
+        ({"allowed_models": ("",)}, ("bad_model", "allowed_models")),
     ],
 )
-async def test_token_refuses_grants_nobody_can_hold(desk: Desk, grant: Grant, kind: str) -> None:
-    assert (await refused(tokens.create(desk, LOCAL, "x", (grant,))))[0] == kind
-
-
-async def test_bootstrap_makes_one_token_once(desk: Desk) -> None:
-    text = await tokens.ensure_bootstrap(desk)
-    assert text is not None
-    actor = await tokens.authenticate(desk, text)
-    assert actor is not None
-    assert actor.grants == (Grant(SUPERADMIN, GLOBAL),)
-    await tokens.revoke(desk, LOCAL, actor.id)
+async def test_change_refuses(desk: Desk, given: dict[str, Any], expected: tuple[str, str]) -> None:
+    view, _ = await keys.create(desk, LOCAL, NewKey(name="app"))
     before = await revision(desk.store)
-    assert await tokens.ensure_bootstrap(desk) is None
+    assert await refused(keys.change(desk, LOCAL, view.id, KeyChange(**given))) == expected
+    assert await revision(desk.store) == before
+    assert await keys.get(desk, view.id) == view
+
+
+async def test_an_expired_key_may_be_renamed(desk: Desk) -> None:
+    new = NewKey(name="app", expires_at=desk.clock() + 1)
+    view, _ = await keys.create(desk, LOCAL, new)
+    later(desk, 10)
+    assert (await keys.change(desk, LOCAL, view.id, KeyChange(name="old"))).name == "old"
+
+
+async def test_rotate_keeps_the_id_and_nothing_of_the_old_text(desk: Desk) -> None:
+    view, old = await keys.create(desk, LOCAL, NewKey(name="app", rate_limit=3))
+    same, text = await keys.rotate(desk, LOCAL, view.id)
+    assert same == view
+    read = credential.read(text)
+    assert read is not None
+    assert (read.prefix, read.public_id) == ("wg", view.id)
+    digest = (await desks.table(desk)).clients[view.id].digest
+    assert digest == credential.digest(desk.hash_key.expose(), text)
+    assert digest != credential.digest(desk.hash_key.expose(), old)
+    assert text.split("_")[2][:43] != old.split("_")[2][:43]
+    assert (await keys.rotate(desk, LOCAL, view.id))[1] != text
+
+
+async def test_every_change_is_audited_without_its_key(desk: Desk) -> None:
+    view, old = await keys.create(desk, LOCAL, NewKey(name="app"))
+    await keys.change(desk, LOCAL, view.id, KeyChange(name="b", rate_limit=None))
+    _, text = await keys.rotate(desk, LOCAL, view.id)
+    await keys.revoke(desk, LOCAL, view.id)
+    rows, valid = await audit.page(desk, 10)
+    assert valid
+    assert [row.action for row in rows] == ["key.revoke", "key.rotate", "key.change", "key.create"]
+    assert rows[2].change == {"name": "b", "rate_limit": None}
+    assert all(row.target == view.id for row in rows)
+    assert not any(secret[16:] in repr(rows) for secret in (old, text))
+    assert "digest" not in repr(rows)
+
+
+async def test_nothing_is_changed_when_the_guard_refuses(desk: Desk) -> None:
+    view, _ = await keys.create(desk, LOCAL, NewKey(name="app"))
+    seen: list[KeyView] = []
+
+    def guard(present: KeyView) -> None:
+        seen.append(present)
+        raise Refusal("stale", "no")
+
+    before = await revision(desk.store)
+    for work in (
+        keys.change(desk, LOCAL, view.id, KeyChange(name="b"), guard=guard),
+        keys.rotate(desk, LOCAL, view.id, guard=guard),
+        keys.revoke(desk, LOCAL, view.id, guard=guard),
+    ):
+        assert await refused(work) == ("stale", None)
+    assert seen == [view] * 3
     assert await revision(desk.store) == before
 
 
-@pytest.mark.parametrize("text", [OPERATOR, credential.mint("wga").text])
-async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) -> None:
-    async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:
-        assert await tokens.ensure_bootstrap(desk) is None
-        actor = await tokens.authenticate(desk, text)
-        assert actor is not None
-        assert actor.grants == (Grant(SUPERADMIN, GLOBAL),)
-        assert await tokens.authenticate(desk, text + "x") is None
-        views, _ = await tokens.page(desk, 0, 10)
-        assert text[-10:] not in repr(views)
-    assert not any(text.encode() in data for data in desks.files(tmp_path).values())
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "fifteen letters",
-        "long enough, ends in one ",
-        "w\u00e4chter-" * 4,
-        "wga_mistyped_0123456789",
-        credential.mint("wg").text,
-    ],
-)
-async def test_bootstrap_refuses_what_is_no_secret(tmp_path: Path, text: str) -> None:
-    async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:
-        with pytest.raises(StartRefused, match="WARDGATE_BOOTSTRAP_ADMIN_TOKEN") as caught:
-            await tokens.ensure_bootstrap(desk)
-    assert text not in str(caught.value)
+async def test_a_revoked_key_is_changed_by_nothing(desk: Desk) -> None:
+    view, _ = await keys.create(desk, LOCAL, NewKey(name="app"))
+    await keys.revoke(desk, LOCAL, view.id)
+    for work in (
+        keys.change(desk, LOCAL, view.id, KeyChange(name="b")),
+        keys.rotate(desk, LOCAL, view.id),
+    ):
+        assert await refused(work) == ("not_found", None)

@@ -15,6 +15,10 @@ from tests.dialect_cases import config
 
 PROTOCOL = {"HEARTBEAT", "target", "authorize", "defaults", "render", "error_event", "ends"}
 PROTOCOL |= {"usage", "list_models", "one_model"}
+PREFIXES = (
+    *(b"/v1/models/", b"/v1/files/", b"/v1/acc/gw/openai/", b"/openai/deployments/"),
+    *(b"/model/", b"/v1/acc/gw/aws-bedrock/", b"/v1/acc/gw/bedrock/model/"),
+)
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -69,15 +73,21 @@ def test_plain_paths_are_put_below_the_base(rest: bytes) -> None:
     assert below(b"/v1", rest) == b"/v1" + rest
 
 
-@given(st.binary(max_size=40), st.sampled_from(sorted(DIALECTS)), st.sampled_from(["POST", "GET"]))
+TAILS = st.binary(max_size=40) | st.text("./%2Fa", max_size=12).map(
+    lambda text: text.encode() + b"/converse"
+)
+
+
+@given(TAILS, st.sampled_from(sorted(DIALECTS)), st.sampled_from(["POST", "GET"]))
 def test_no_path_and_no_dialect_leaves_the_base(
     tail: bytes, name: DialectName, method: str
 ) -> None:
     conf = config(name, "https://h/base/v1")
-    for prefix in (b"/v1/models/", b"/v1/files/", b"/v1/acc/gw/openai/", b"/openai/deployments/"):
+    for prefix in PREFIXES:
         try:
             path, _ = DIALECTS[name].target(conf, match(method, prefix + tail), b"")
         except (Malformed, NotFound, WrongMethod):
             continue
         assert path.startswith(b"/base/")
-        assert not {b"..", b".", b""} & set(path.rstrip(b"/").split(b"/")[1:])
+        plain = path.replace(b"%2F", b"/").replace(b"%2f", b"/")
+        assert not {b"..", b".", b""} & set(plain.rstrip(b"/").split(b"/")[1:])

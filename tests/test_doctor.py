@@ -161,13 +161,13 @@ async def test_configs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         settings = replace(desk.settings, allowed_upstream_cidrs=())
         good = await add(desk)
         no_key = replace(good, secret_preview="", alias="empty")
-        later = replace(good, provider="amazon-bedrock")
+        later = replace(good, provider="google-vertex")
         near = replace(good, provider="custom:near", base_url="http://127.0.0.1:1/v1")
         views = [good, no_key, later, near]
         found = list(doctor.check_configs(views, desk.catalog, settings))
         assert [check.state for check in found] == ["warn"] * 3
         assert "openai/empty of global has no key" in found[0].words
-        assert "amazon-bedrock/main of global cannot be reached" in found[1].words
+        assert "google-vertex/main of global cannot be reached" in found[1].words
         assert "WARDGATE_ALLOWED_UPSTREAM_CIDRS" in found[2].words
         allowed = list(doctor.check_configs([near], desk.catalog, desk.settings))
         assert [check.state for check in allowed] == ["ok"]

@@ -168,6 +168,42 @@ async def test_choice_of_a_custom_provider_is_listed(capfd: Captured) -> None:
         assert list((await owners(stage)).values()) == ["custom:house"]
 
 
+async def test_routes_are_listed_for_every_kind_of_client_and_models_that_are_off_are_not(
+    capfd: Captured,
+) -> None:
+    def fill(world: World, upstream: Upstream) -> None:
+        put_usual(world, upstream)
+        world.route("house-model", (world.configs[0], MODEL))
+        world.disabled["global"] = frozenset({("anthropic", CLAUDE)})
+
+    async with staged(capfd, fill) as stage:
+        found = await owners(stage)
+        assert found["house-model"] == "wardgate"
+        assert CLAUDE not in found
+        assert set(found) == set(await of_anthropic(stage)) == set(await of_google(stage))
+        async with open_ai(stage) as client:
+            assert (await client.models.retrieve("house-model")).owned_by == "wardgate"
+            with pytest.raises(openai.NotFoundError):
+                await client.models.retrieve(CLAUDE)
+
+
+async def test_a_model_that_is_off_is_a_typed_error_for_its_client(capfd: Captured) -> None:
+    def fill(world: World, upstream: Upstream) -> None:
+        put_usual(world, upstream)
+        world.disabled["global"] = frozenset({("anthropic", CLAUDE)})
+
+    async with (
+        staged(capfd, fill) as stage,
+        anthropic.AsyncAnthropic(base_url=stage.url, api_key=stage.key) as client,
+    ):
+        with pytest.raises(anthropic.NotFoundError) as caught:
+            await client.messages.create(
+                model=CLAUDE, max_tokens=8, messages=[{"role": "user", "content": "hi"}]
+            )
+        assert "not enabled" in str(caught.value)
+        assert stage.upstream.received == []
+
+
 async def test_empty_list_is_a_list(capfd: Captured) -> None:
     async with staged(capfd, lambda world, up: None) as stage:
         assert await owners(stage) == {}

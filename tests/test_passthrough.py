@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import random
 from collections.abc import Iterator
@@ -40,6 +41,8 @@ def provider_of(path: str) -> tuple[str, DialectName] | None:
         return "anthropic", "anthropic"
     if "/models/" in path:
         return "google", "gemini"
+    if path.startswith("/model/"):
+        return "amazon-bedrock", "bedrock"
     known = ("/chat/completions", "/responses", "/embeddings")
     return ("openai", "openai") if path.endswith(known) and "/v2/" not in path else None
 
@@ -48,6 +51,8 @@ def body_of(message: dict[str, Any]) -> bytes:
     body = message.get("body") or {}
     if "json" in body:
         return json.dumps(body["json"], ensure_ascii=False, indent=1).encode()
+    if "b64" in body:
+        return base64.b64decode(body["b64"])
     return str(body.get("text", "")).encode()
 
 

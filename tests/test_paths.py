@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, get_args
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from tests.recorded import Recorded, recorded
 ACCOUNT = "0123456789abcdef0123456789abcdef"
 SCOPE = f"/v1/{ACCOUNT}/my-gw"
 
+TERMINALS = ("chat", "responses", "anthropic", "gemini", "bedrock")
 OPENAI = """
 POST chat/completions chat json body chat
 GET chat/completions stored_chats none none -
@@ -262,7 +264,6 @@ def test_probes_of_a_base_address_are_answered_here(method: str, path: str) -> N
         ("POST", "/openai/chat/completions"),
         ("POST", "/openai/deployments//chat/completions"),
         ("POST", "/openai/deployments/d/nothing"),
-        ("POST", "/model/m/converse"),
         ("POST", f"/v1/{ACCOUNT}/my-gw"),
         ("POST", f"/v1/{ACCOUNT}/Bad_Gateway/openai/chat/completions"),
         ("POST", f"/v1/{ACCOUNT}/{'g' * 65}/openai/chat/completions"),
@@ -298,17 +299,19 @@ def test_known_paths_say_which_methods_they_take(method: str, path: str, allowed
 
 def test_every_cell_of_the_tables_is_a_word_the_types_know() -> None:
     tables = [endpoints.PLAIN, endpoints.GEMINI, endpoints.AZURE_DEPLOYED, endpoints.NATIVE_GEMINI]
+    tables += [endpoints.BEDROCK, endpoints.NATIVE_BEDROCK]
     tables += [*endpoints.NATIVE.values(), endpoints.AZURE_V1, endpoints.AZURE_RESOURCE]
     found = [e for table in tables for row in table.values() for e in row.values()]
     assert {e.body for e in found} == set(get_args(BodyKind))
     assert {e.model_in for e in found} == set(get_args(ModelIn))
-    assert {e.terminal for e in found} == {None, "chat", "responses", "anthropic", "gemini"}
+    assert {e.terminal for e in found} == {None, *TERMINALS}
 
 
 @given(
     st.lists(
         st.sampled_from(
             ["v1", "v1beta", "openai", "models", "m:generateContent", "a", ""]
+            + ["aws-bedrock", "bedrock-runtime", "model", "converse"]
             + [
                 "deployments",
                 ACCOUNT,
@@ -379,11 +382,12 @@ def test_recorded_requests_are_found(exchange: Recorded) -> None:
     found = match(exchange.method, exchange.path)
     client = exchange.name.partition("/")[0].partition("-")[2]
     expected = {"anthropic": "anthropic", "genai": "gemini", "google": "gemini", "azure": "azure"}
+    expected["boto3"] = "bedrock"
     assert caller(exchange.path, exchange.headers) == expected.get(client, said(exchange))
-    assert found.endpoint.local == exchange.path.endswith(b"/models")
+    assert found.endpoint.local == exchange.path.endswith(b"models")
     if found.endpoint.model_in == "path":
         assert found.model
-        assert found.model in exchange.path.decode()
+        assert found.model in unquote(exchange.path.decode())
 
 
 def said(exchange: Recorded) -> str:

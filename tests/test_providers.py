@@ -40,6 +40,7 @@ def test_dialects_agree_with_the_package_the_catalog_names() -> None:
         "@ai-sdk/anthropic": "anthropic",
         "@ai-sdk/google": "gemini",
         "@ai-sdk/azure": "azure",
+        "@ai-sdk/amazon-bedrock": "bedrock",
     }
     for provider in CATALOG.providers.values():
         if provider.dialect is not None:
@@ -63,6 +64,8 @@ def test_compatible_paths_stay_below_the_base_url() -> None:
 @pytest.mark.parametrize(
     ("provider", "setting", "url"),
     [
+        ("amazon-bedrock", "eu-west-1", "https://bedrock-runtime.eu-west-1.amazonaws.com"),
+        ("amazon-bedrock", "us-gov-west-1", "https://bedrock-runtime.us-gov-west-1.amazonaws.com"),
         ("azure", "my-res", "https://my-res.openai.azure.com/openai/v1"),
         ("azure-cognitive-services", "r", "https://r.cognitiveservices.azure.com/openai/v1"),
         (
@@ -126,7 +129,8 @@ def test_templates_refuse_what_moves_the_host(provider: str, hostile: str) -> No
 
 @pytest.mark.parametrize(
     ("provider", "dialect"),
-    [("openai", "openai"), ("google", "gemini"), ("groq", "openai"), ("custom:x", None)],
+    [("openai", "openai"), ("google", "gemini"), ("groq", "openai"), ("custom:x", None)]
+    + [("amazon-bedrock", "bedrock")],
 )
 def test_dialect_of_a_provider(provider: str, dialect: str | None) -> None:
     assert providers.dialect_of(provider) == dialect

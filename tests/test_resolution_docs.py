@@ -17,6 +17,7 @@ from gateway.shapes import Agent, Choice, Client
 from tests.routing import Table, ask, key
 
 PAGE = Path(__file__).parent.parent / "docs" / "resolution.md"
+VERDICTS = "what happened to a target"  # a generated table, no example
 Row = dict[str, str]
 
 
@@ -68,6 +69,8 @@ def examples() -> list[Example]:
     here = Installation()
     described = True  # a description that follows examples begins another installation
     for section, heads, rows in tables():
+        if heads[0] == VERDICTS:
+            continue
         if heads[0] == "request":
             found += [Example(section, row, here) for row in rows]
             described = True
@@ -80,7 +83,8 @@ def examples() -> list[Example]:
 
 
 def add_scope(here: Installation, row: Row) -> None:
-    here.table.scope(str(word(row["scope"])), str(word(row["parent"])))
+    inherits = row.get("notes") != "inherits nothing"
+    here.table.scope(str(word(row["scope"])), str(word(row["parent"])), inherits=inherits)
 
 
 def add_config(here: Installation, row: Row) -> None:
@@ -91,11 +95,23 @@ def add_config(here: Installation, row: Row) -> None:
         scope,
         active="inactive" not in notes,
         default="default" in notes,
+        allow_unlisted="listed models only" not in notes,
     )
     here.configs[row["config"]] = added
     if model := word(notes):
         assert notes.startswith("choice")
         here.table.choices[scope] = Choice(added, model)
+
+
+def add_route(here: Installation, row: Row) -> None:
+    targets = re.findall(r"(\d+) `([^`]+)`", row["targets"])
+    leading = [(here.configs[number], model) for number, model in targets]
+    here.table.route(str(word(row["route"])), *leading, scope=str(word(row["scope"])))
+
+
+def switch_off(here: Installation, row: Row) -> None:
+    provider, model = words(row["off"])
+    here.table.disabled.add((str(word(row["scope"])), provider, model))
 
 
 def add_key(here: Installation, row: Row) -> None:
@@ -109,7 +125,13 @@ def add_key(here: Installation, row: Row) -> None:
     here.keys[name] = key(str(word(row["scope"])), agent=agent, allowed_models=allowed)
 
 
-SET_UP = {"scope": add_scope, "config": add_config, "key": add_key}
+SET_UP = {
+    "scope": add_scope,
+    "config": add_config,
+    "key": add_key,
+    "route": add_route,
+    "off": switch_off,
+}
 EXAMPLES = examples()
 
 
@@ -118,7 +140,7 @@ EXAMPLES = examples()
 )
 def test_the_pages_example_is_true(example: Example) -> None:
     row = example.row
-    assert answer(example.where, asked(example)) == (row["goes to"], word(row["model sent"]))
+    assert answer(example.where, asked(example)) == (row["goes to"], words(row["model sent"]))
 
 
 def asked(example: Example) -> Ask:
@@ -127,14 +149,15 @@ def asked(example: Example) -> Ask:
     return ask(str(word(row["request"])), word(row["model"]), word(row["header"]), client)
 
 
-def answer(here: Installation, question: Ask) -> tuple[str, str | None]:
-    """The config's number in the page, or the refusal; and the model sent."""
+def answer(here: Installation, question: Ask) -> tuple[str, list[str]]:
+    """The configs' numbers in the page, in order, or the refusal; and the models sent."""
     try:
-        candidate = resolve(here.table.snapshot(), catalog.load(), question)
+        candidates = resolve(here.table.snapshot(), catalog.load(), question)
     except GatewayError as error:
-        return f"{error.status} {error.code}", None
+        return f"{error.status} {error.code}", []
     numbers = {name: number for number, name in here.configs.items()}
-    return numbers[candidate.config.id], candidate.model
+    sent = [one.model for one in candidates if one.model is not None]
+    return ", ".join(numbers[one.config.id] for one in candidates), sent
 
 
 def test_every_rule_has_a_section_with_an_example_of_it() -> None:

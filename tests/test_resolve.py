@@ -28,7 +28,7 @@ def test_a_remembered_answer_is_for_the_very_same_question() -> None:
     snapshot = table.snapshot()
 
     def config(request: Ask) -> str:
-        return resolve(snapshot, CATALOG, request).config.id
+        return resolve(snapshot, CATALOG, request)[0].config.id
 
     first = resolve(snapshot, CATALOG, ask(CHAT, "gpt-4o", client=(client := key())))
     assert resolve(snapshot, CATALOG, ask(CHAT, "gpt-4o", client=client)) is first
@@ -36,10 +36,10 @@ def test_a_remembered_answer_is_for_the_very_same_question() -> None:
     assert config(ask(CHAT, "gpt-4o", client=key(GROUP))) == own
     assert config(ask(CHAT, "gpt-4o", client=client)) == openai
     assert config(ask(CHAT, "gpt-4o", "second", client)) != openai
-    answer = resolve(snapshot, CATALOG, ask(CHAT, "openai/gpt-4o", client=client))
+    answer = resolve(snapshot, CATALOG, ask(CHAT, "openai/gpt-4o", client=client))[0]
     assert answer.model == "gpt-4o"
     other = resolve(snapshot, small_catalog({}), ask(CHAT, "gpt-4o", client=client))
-    assert (first.rule, other.rule) == ("catalog", "family")
+    assert (first[0].rule, other[0].rule) == ("catalog", "family")
 
 
 def test_what_is_remembered_is_bounded() -> None:
@@ -69,7 +69,7 @@ def test_the_trace_tells_every_rule_and_no_secret() -> None:
     client = replace(key(GATEWAY, limit=RateLimit(5, 1)), digest=b"digest-canary")
     trace = explain(table.snapshot(), CATALOG, ask(CHAT, "openai/gpt-4o", "default", client))
     assert trace.scopes == (GATEWAY, "global")
-    assert [(step.rule, step.hit) for step in trace.steps] == [(1, False), (3, True)]
+    assert [(step.rule, step.hit) for step in trace.steps] == [(1, False), (2, False), (3, True)]
     assert trace.refused is None
     assert trace.chosen is not None
     assert (trace.chosen.config, trace.chosen.model) == (openai, "gpt-4o")
@@ -121,7 +121,7 @@ def test_models_of_unusable_or_unreachable_providers_are_not_listed() -> None:
     table.scope(GROUP)
     table.add("openai")
     table.add("openai", scope=GROUP, active=False)
-    table.add("amazon-bedrock")
+    table.add("google-vertex")
     azure = [("azure/gpt-4o", "azure"), ("azure/text-embedding-3-small", "azure")]
     assert names(table, key(GROUP)) == []
     table.add("azure")
@@ -151,5 +151,5 @@ def test_the_list_is_cut_down_to_what_the_key_may_use() -> None:
 def test_a_candidate_says_everything_the_corridor_needs() -> None:
     table = Table()
     table.add("openai")
-    candidate = resolve(table.snapshot(), CATALOG, ask(CHAT, "openai/gpt-4o"))
-    assert candidate == Candidate(table.configs[0], "gpt-4o", "prefix")
+    candidates = resolve(table.snapshot(), CATALOG, ask(CHAT, "openai/gpt-4o"))
+    assert candidates == (Candidate(table.configs[0], "gpt-4o", "prefix"),)

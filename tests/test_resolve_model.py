@@ -15,15 +15,16 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.resolve import Ask, explain, resolve, visible_models
-from gateway.shapes import GLOBAL, Agent, Choice, ProviderConfig
+from gateway.shapes import GLOBAL, Agent, Candidate, Choice
 from gateway.snapshot import Snapshot
-from tests.oracle import Refused, Request, decides, parents, plain
+from tests.oracle import Answer, Refused, Request, above, decides, enabled, parents, plain
 from tests.routing import CATALOG, MODELS, Table, ask, key
 
 SCOPES = ("group:a", "group:b", "gateway:acme/main", "gateway:acme/b", "instance:i")
 PROVIDERS = ("openai", "anthropic", "google", "groq", "openrouter", "helicone", "azure", "custom:x")
 ALIASES = ("default", "a", "b")
 WORDS = sorted({model for listed in MODELS.values() for model in listed})
+ROUTES = ("smart", "gpt-4o", "openai/gpt-4o", "claude-sonnet-4-5")
 PREFIXES = (*PROVIDERS, *ALIASES, "google-ai-studio", "nobody", "A")
 CHANGES = [
     "add",
@@ -37,6 +38,10 @@ CHANGES = [
     "key",
     "choose",
     "choose",
+    "route",
+    "route",
+    *["disable"] * 5,
+    "listed only",
 ]
 T = TypeVar("T")
 
@@ -76,6 +81,26 @@ def apply(table: Table, step: Step) -> None:
         table.change(row.id, sealed=b"sealed" if step.flag else None)
     elif step.kind == "choose":
         table.choices[row.scope] = Choice(row.id, step.model)
+    elif step.kind == "disable":
+        listed = MODELS.get(row.provider, (step.model,))
+        table.disabled.add((step.scope, row.provider, listed[step.which % len(listed)]))
+    elif step.kind == "listed only":
+        table.change(row.id, allow_unlisted=step.flag)
+    elif step.kind == "route":
+        add_route(table, step)
+
+
+def add_route(table: Table, step: Step) -> None:
+    """To three configs at most, of whatever scope: the desk's rules are not the resolver's."""
+    name = ROUTES[step.which % len(ROUTES)]
+    if any((route.scope, route.name) == (step.scope, name) for route in table.routes):
+        return
+    rows = table.configs
+    picks = [rows[(step.which + 5 * turn) % len(rows)] for turn in range(step.which % 4)]
+    targets = [(row.id, (MODELS.get(row.provider) or WORDS)[0]) for row in picks]
+    if step.flag and targets:
+        targets[0] = (targets[0][0], step.model)
+    table.route(name, *targets, scope=step.scope)
 
 
 def free(table: Table, scope: str, provider: str, alias: str) -> bool:
@@ -101,10 +126,11 @@ def tables(draw: st.DrawFn) -> Table:
     """A tree of scopes, configs in all of them, and then some changes."""
     table = Table(agents=dict(AGENTS))
     for scope in draw(st.permutations(SCOPES)):
-        deep = [name for name in table.scopes if len(parents(table, name)) < 4]
-        table.scope(scope, draw(st.sampled_from((GLOBAL, *deep))))
+        deep = [name for name in table.scopes if len(above(table, name)) < 4]
+        inherits = draw(st.sampled_from((True, True, True, False)))
+        table.scope(scope, draw(st.sampled_from((GLOBAL, *deep))), inherits=inherits)
     adding = draw(st.lists(steps("add"), min_size=12, max_size=30))
-    changing = draw(st.lists(steps(*CHANGES), max_size=16))
+    changing = draw(st.lists(steps(*CHANGES), max_size=24))
     for step in adding + changing:
         apply(table, step)
     return table
@@ -112,7 +138,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 SCOPE = st.sampled_from((GLOBAL, *SCOPES))
 NAMES = st.one_of(
-    st.sampled_from((*WORDS, "brand-new")),
+    st.sampled_from((*WORDS, "brand-new", "smart", "smart")),
     st.builds("{}/{}".format, st.sampled_from(PREFIXES), st.sampled_from((*WORDS, "brand-new"))),
 )
 MAYBE_NAMES = st.one_of(NAMES, NAMES, NAMES, NAMES, st.none())
@@ -128,10 +154,12 @@ URLS = st.tuples(
     # The native paths of the others are not those of chat completions.
     st.sampled_from(("compat", *sorted({*PROVIDERS} - {"anthropic", "google", "azure"}))),
 )
-WHOLE = st.sampled_from([word for word in (*WORDS, "brand-new") if "/" not in word])
+WHOLE = st.sampled_from([word for word in (*WORDS, "brand-new", "smart") if "/" not in word])
+LISTED = st.sampled_from(("claude-sonnet-4-5", "gpt-4o", "gemini-2.5-pro"))
 REQUESTS = st.one_of(
     st.builds(Request, SCOPE, st.just("chat"), MAYBE_NAMES, HEADERS, st.none(), OWNERS),
     st.builds(Request, SCOPE, st.just("messages"), MAYBE_NAMES, HEADERS, st.none(), OWNERS),
+    st.builds(Request, SCOPE, st.sampled_from(("chat", "messages")), LISTED),
     st.builds(Request, SCOPE, st.sampled_from(("generate", "deploy")), WHOLE, HEADERS),
     st.builds(Request, SCOPE, st.just("files"), st.none(), HEADERS, st.none(), OWNERS),
     st.builds(Request, SCOPE, st.just("chat"), MAYBE_NAMES, HEADERS, URLS),
@@ -169,9 +197,8 @@ def outcome(answer: Callable[[], T]) -> T | str:
         return str(refused)
 
 
-def real(snapshot: Snapshot, question: Ask) -> tuple[ProviderConfig, str | None]:
-    candidate = resolve(snapshot, CATALOG, question)
-    return candidate.config, candidate.model
+def real(snapshot: Snapshot, question: Ask) -> list[Answer]:
+    return [(one.config, one.model) for one in resolve(snapshot, CATALOG, question)]
 
 
 @settings(deadline=None)
@@ -184,21 +211,25 @@ def test_every_request_is_resolved_by_the_book(table: Table, requests: list[Requ
         for _ in range(2):  # the second answer is a remembered one
             found = outcome(partial(real, snapshot, question))
             assert found == expected, (request, table.configs)
-        check_scope(table, request, found)
+        if not isinstance(found, str):
+            check_promises(table, request, found)
         trace = explain(snapshot, CATALOG, question)
         told = trace.refused.code if trace.refused else trace.chosen and trace.chosen.config
-        assert told == (found if isinstance(found, str) else found[0].id)
+        assert told == (found if isinstance(found, str) else found[0][0].id)
+        if trace.route is not None and not isinstance(found, str):
+            usable = [aim.config for aim in trace.route.targets if aim.usable]
+            assert usable == [config.id for config, _ in found]
 
 
-def check_scope(
-    table: Table, request: Request, found: tuple[ProviderConfig, str | None] | str
-) -> None:
-    """The promise itself, apart from any rule: never a key from outside the scope's chain."""
-    if isinstance(found, str):
-        return
+def check_promises(table: Table, request: Request, found: list[Answer]) -> None:
+    """Apart from any rule: no key from outside the scope's chain, no model that is off in it."""
     start = request.url[0] if request.url else request.scope
-    assert found[0].scope in parents(table, start)
-    assert request.scope in parents(table, start)
+    chain = parents(table, start)
+    assert request.scope in above(table, start)
+    for config, model in found:
+        assert config.scope in chain
+        assert config.active
+        assert not any((scope, config.provider, model) in table.disabled for scope in chain)
 
 
 LINES = {
@@ -206,33 +237,59 @@ LINES = {
     "google": "POST /v1beta/models/{}:generateContent",
     "azure": "POST /openai/v1/chat/completions",
 }
+PLAIN = "POST /v1/chat/completions"
 
 
 @settings(deadline=None)
 @given(tables(), SCOPE)
 def test_every_listed_model_resolves_to_its_provider(table: Table, scope: str) -> None:
-    snapshot, client = table.snapshot(), key(scope)
-    listed = visible_models(snapshot, CATALOG, client, 0.0)
-    assert listed == visible_models(table.snapshot(), CATALOG, client, 0.0)
+    snapshot = table.snapshot()
+    listed = visible_models(snapshot, CATALOG, key(scope), 0.0)
+    assert listed == visible_models(table.snapshot(), CATALOG, key(scope), 0.0)
     assert len({name for name, _ in listed}) == len(listed)
     for name, provider in listed:
-        line = LINES.get(provider, "POST /v1/chat/completions")
-        in_path = "{}" in line
-        question = ask(line.format(name), None if in_path else name, None, client)
-        candidate = resolve(snapshot, CATALOG, question)
-        assert candidate.config.provider == provider
-        assert name in (candidate.model, f"{provider}/{candidate.model}")
-    assert {p for _, p in listed} == {p for p in PROVIDERS if lists_anything(table, scope, p)}
+        if provider != "wardgate":
+            candidate = put(snapshot, scope, name, LINES.get(provider, PLAIN))[0]
+            assert candidate.config.provider == provider
+            assert name in (candidate.model, f"{provider}/{candidate.model}")
+    assert {p for _, p in listed} - {"wardgate"} == {
+        p for p in PROVIDERS if lists_anything(table, scope, p)
+    }
+
+
+@settings(deadline=None)
+@given(tables(), SCOPE)
+def test_the_routes_that_are_listed_are_those_that_lead_somewhere(table: Table, scope: str) -> None:
+    snapshot = table.snapshot()
+    listed = {n for n, p in visible_models(snapshot, CATALOG, key(scope), 0.0) if p == "wardgate"}
+    for name in ROUTES:
+        ways = [
+            outcome(partial(put, snapshot, scope, name, line)) for line in (PLAIN, *LINES.values())
+        ]
+        leads = any(not isinstance(way, str) and way[0].rule == "route" for way in ways)
+        assert leads == (name in listed)
+
+
+def put(snapshot: Snapshot, scope: str, name: str, line: str) -> tuple[Candidate, ...]:
+    """Ask for a model by this name on this endpoint."""
+    model = None if "{}" in line else name
+    return resolve(snapshot, CATALOG, ask(line.format(name), model, None, key(scope)))
 
 
 def lists_anything(table: Table, scope: str, provider: str) -> bool:
+    """Whether a usable config of it decides here, and some model of it is not off."""
     scopes = parents(table, scope)
     deciding = [
         config
         for config in table.configs
         if config.provider == provider and decides(table, scopes, config)
     ]
-    usable = any(config.active and config.sealed for config in deciding)
+    usable = [config for config in deciding if config.active and config.sealed]
+    usable.sort(key=lambda config: (not config.default, config.alias != "default"))
     choice = next((table.choices[s] for s in scopes if s in table.choices), None)
     chosen = [c.provider for c in table.configs if choice and c.id == choice.config_id]
-    return usable and (provider in MODELS or provider in chosen)
+    models = [
+        *MODELS.get(provider, ()),
+        *(choice.model for p in chosen if choice and p == provider),
+    ]
+    return any(enabled(table, scopes, usable[0], model) for model in models if usable)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import Malformed, NotFound
-from gateway.resolve import resolve
 from gateway.shapes import Agent, Choice
 from tests.routing import (
-    CATALOG,
     CHAT,
     GATEWAY,
     GROUP,
@@ -16,6 +14,7 @@ from tests.routing import (
     MESSAGES,
     Table,
     ask,
+    first,
     found,
     key,
     refused,
@@ -145,6 +144,20 @@ def test_a_bare_model_goes_to_its_maker_then_to_the_oldest() -> None:
     assert found(table, ask(CHAT, "gpt-4o")) == (openai, "gpt-4o", "catalog")
 
 
+def test_a_bare_model_goes_to_a_provider_that_serves_the_endpoint_if_any_does() -> None:
+    table = Table()
+    table.scope(GROUP)
+    claude = table.add("anthropic")
+    near = table.add("helicone", scope=GROUP)  # lists Claude too, and speaks OpenAI's protocol only
+    client, model = key(GROUP), "claude-sonnet-4-5"
+    assert found(table, ask(MESSAGES, model, client=client)) == (claude, model, "catalog")
+    assert found(table, ask(CHAT, model, client=client)) == (near, model, "catalog")
+    # Where none serves it the nearest one says which endpoint to use.
+    error = refused(table, ask("POST /v1/messages/count_tokens", "gpt-4o", client=client))
+    assert error.code == "dialect_not_supported"
+    assert "helicone" in error.message
+
+
 @pytest.mark.parametrize(
     ("request_line", "provider"),
     [
@@ -195,7 +208,7 @@ def test_the_only_config_of_a_dialect_takes_what_is_left() -> None:
 def test_azure_alone_speaks_openais_protocol() -> None:
     table = Table()
     azure = table.add("azure")
-    candidate = resolve(table.snapshot(), CATALOG, ask(CHAT, "my-deployment"))
+    candidate = first(table, ask(CHAT, "my-deployment"))
     assert (candidate.config.id, candidate.rule) == (azure, "only")
     assert candidate.config.dialect == "azure"
     assert candidate.config.base_url == "https://azure.example/v1"

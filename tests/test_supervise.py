@@ -14,9 +14,10 @@ import httpx2
 import pytest
 
 from gateway.errors import StartRefused
+from gateway.health import Counts, Report
 from gateway.process import child
 from gateway.process.child import LONGEST_PAUSE, Role, pause
-from gateway.process.pipe import Boot, Message, Reload, Serving, Stop, Used, connect, spell
+from gateway.process.pipe import Boot, Health, Message, Reload, Serving, Stop, Used, connect, spell
 from gateway.process.publish import write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
@@ -34,6 +35,7 @@ DIED = "process died, starting another"
         Stop(),
         Serving(3),
         Used({"k": 1.5}),
+        Health(Report(1.5, {"c": Counts(1, 1.5, {"http_500": 1}, {7: 1}, {})}, {"c": (1, "ok")})),
     ],
 )
 async def test_pipe_carries_every_message(message: Message) -> None:

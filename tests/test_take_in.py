@@ -9,7 +9,7 @@ import pytest
 from admin.configure import configs
 from admin.permit import LOCAL
 from admin.stored import every_config
-from admin.take_in import PARTS, Taken, find, owner, take_in
+from admin.take_in import PARTS, Taken, find, key_variables, owner, take_in
 from gateway import catalog, credential
 from gateway.shapes import GLOBAL
 from tests.desks import add, key_of, opened
@@ -67,10 +67,37 @@ def test_find_says_which_variable_is_missing() -> None:
 
 
 def test_find_says_why_a_provider_cannot_be_used() -> None:
-    env = {"AWS_ACCESS_KEY_ID": "AKIA0123", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-west-1"}
-    [found] = find(CATALOG, env)
-    assert found.provider == "amazon-bedrock"
-    assert found.why_not == CATALOG.providers["amazon-bedrock"].unsupported
+    [found] = find(CATALOG, {"GITLAB_TOKEN": "glpat-0123456789"})
+    assert found.provider == "gitlab"
+    assert found.why_not == CATALOG.providers["gitlab"].unsupported
+
+
+AWS = {"AWS_ACCESS_KEY_ID": "AKIA0123", "AWS_SECRET_ACCESS_KEY": "s/3", "AWS_REGION": "eu-west-1"}
+
+
+def test_find_puts_the_parts_of_aws_credentials_together() -> None:
+    [found] = find(CATALOG, AWS)
+    assert (found.provider, found.why_not) == ("amazon-bedrock", "")
+    assert found.secret.expose() == b"AKIA0123::s/3::eu-west-1"
+    assert found.variables[0] == "AWS_SECRET_ACCESS_KEY"
+    assert set(found.variables) == set(AWS)
+
+
+def test_find_takes_bedrocks_own_key_with_its_region() -> None:
+    [found] = find(CATALOG, {"AWS_BEARER_TOKEN_BEDROCK": "ABSK0", "AWS_REGION": "eu-west-1"})
+    assert (found.provider, found.secret.expose()) == ("amazon-bedrock", b"ABSK0")
+    assert found.settings == {"region": "eu-west-1"}
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_REGION"])
+def test_find_takes_no_part_of_aws_credentials_alone(variable: str) -> None:
+    [found] = find(CATALOG, {name: AWS[name] for name in AWS if name != variable})
+    assert found.why_not == f"{variable} is not set"
+
+
+def test_find_leaves_credentials_that_expire() -> None:
+    [found] = find(CATALOG, {**AWS, "AWS_SESSION_TOKEN": "t"})
+    assert found.why_not == "AWS_SESSION_TOKEN is set: these credentials expire"
 
 
 async def test_a_key_of_ours_is_not_taken_for_the_providers(tmp_path: Path) -> None:
@@ -83,10 +110,21 @@ async def test_a_key_of_ours_is_not_taken_for_the_providers(tmp_path: Path) -> N
 
 def test_every_provider_with_parts_is_in_the_catalog_and_names_its_variables() -> None:
     for name, parts in PARTS.items():
-        env = dict.fromkeys(CATALOG.providers[name].env, "acme")
-        found = [each for each in find(CATALOG, env) if each.provider == name]
+        # A row of a variable is of the provider whose key it is, and of no other key of it.
+        provider = CATALOG.providers[name if name in CATALOG.providers else owner(CATALOG, name)]
+        others = set(key_variables(provider)) - {name} if name != provider.id else set()
+        env = dict.fromkeys(set(provider.env) - others, "acme")
+        found = [each for each in find(CATALOG, env) if each.provider == provider.id]
         assert [each.why_not for each in found] == [""], name
         assert set(found[0].settings) == set(parts.settings)
+
+
+async def test_take_in_stores_aws_credentials_to_sign_with(tmp_path: Path) -> None:
+    async with opened(tmp_path) as desk:
+        assert [taken.why_not for taken in await take_in(desk, AWS)] == [""]
+        [view] = [view async for view in every_config(desk, GLOBAL)]
+        assert (view.provider, view.auth_type) == ("amazon-bedrock", "aws_sigv4")
+        assert view.settings == {"region": "eu-west-1"}
 
 
 async def test_take_in_stores_default_configs_and_says_which(tmp_path: Path) -> None:

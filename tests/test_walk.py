@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import Forbidden
-from gateway.resolve import Ask, resolve, visible_models
+from gateway.resolve import Ask, visible_models
 from gateway.shapes import Agent, Choice
 from tests.routing import (
     CATALOG,
@@ -15,6 +15,7 @@ from tests.routing import (
     MESSAGES,
     Table,
     ask,
+    first,
     found,
     key,
     refused,
@@ -81,7 +82,7 @@ def test_global_sees_global_configs_only() -> None:
 
 
 def sent(table: Table, request: Ask) -> tuple[str, str]:
-    candidate = resolve(table.snapshot(), CATALOG, request)
+    candidate = first(table, request)
     return candidate.config.dialect, candidate.config.base_url
 
 
@@ -136,8 +137,8 @@ def test_a_native_path_we_do_not_know_goes_to_the_provider_as_it_is() -> None:
 
 def test_a_provider_that_cannot_be_reached_yet_is_refused() -> None:
     table = Table()
-    table.add("amazon-bedrock")
-    error = refused(table, ask(CHAT, "anthropic.claude-v3"))
+    table.add("google-vertex")
+    error = refused(table, ask(CHAT, "gemini-vertex"))
     assert (error.status, error.code) == (400, "provider_not_supported")
 
 

@@ -16,12 +16,25 @@ from pathlib import Path
 import httpx2
 
 from gateway.credential import digest, mint
-from gateway.process.pipe import Boot, Message, Pipe, Reload, Serving, Stop, Used, connect, spell
+from gateway.process.pipe import (
+    Boot,
+    Health,
+    Message,
+    Pipe,
+    Reload,
+    Serving,
+    Stop,
+    Used,
+    connect,
+    spell,
+)
 from gateway.settings import Settings
 from gateway.shapes import GLOBAL, Client, Scope, Secret
 from gateway.snapshot import Snapshot, pack
 from gateway.vault import KeyRing
 from tests.houses import PATIENCE, environment
+from tests.serve import free_port
+from tests.world import PROVIDER_KEY, World, settings
 
 KEK = ("test", bytes(range(32)))
 RING = KeyRing([KEK])
@@ -135,6 +148,22 @@ async def test_worker_reports_which_keys_were_used(tmp_path: Path) -> None:
         used = await started.hear()
         assert isinstance(used, Used)
         assert list(used.keys) == [minted.public_id]
+
+
+async def test_worker_reports_how_providers_did(tmp_path: Path) -> None:
+    world = World(ring=RING)
+    config = world.config("openai", f"http://127.0.0.1:{free_port()}/v1")
+    headers = {"authorization": f"Bearer {world.key()}"}
+    async with worker(tmp_path, world.snapshot()) as started:
+        started.boot(settings())
+        await started.hear()
+        async with httpx2.AsyncClient(base_url=started.url, headers=headers) as client:
+            asked = {"model": "openai/gpt-4o", "messages": []}
+            assert (await client.post("/v1/chat/completions", json=asked)).status_code == 502
+        while not isinstance(heard := await started.hear(), Health):
+            assert isinstance(heard, Used)
+    assert heard.report.counts[config.id].errors == {"upstream_failed": 1}
+    assert PROVIDER_KEY not in repr(heard)
 
 
 async def test_worker_leaves_when_its_parent_is_gone(tmp_path: Path) -> None:

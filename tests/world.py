@@ -22,10 +22,12 @@ from gateway.shapes import (
     DialectName,
     ProviderConfig,
     RateLimit,
+    Route,
     Scope,
     Secret,
+    Target,
 )
-from gateway.snapshot import Snapshot, by_scope
+from gateway.snapshot import Snapshot, by_name, by_scope
 from gateway.vault import KeyRing, config_binding
 from tests.serve import serving
 
@@ -53,6 +55,8 @@ class World:
     agents: dict[str, Agent] = field(default_factory=dict)
     gateways: dict[str, RateLimit | None] = field(default_factory=dict)
     choices: dict[str, Choice] = field(default_factory=dict)
+    routes: list[Route] = field(default_factory=list)
+    disabled: dict[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     revision: int = 1
 
     def config(
@@ -83,6 +87,11 @@ class World:
         self.configs.append(row)
         return row
 
+    def route(self, name: str, *targets: tuple[ProviderConfig, str], scope: str = GLOBAL) -> None:
+        """A virtual model that leads to these configs and models, in this order."""
+        leading = tuple(Target(config.id, model) for config, model in targets)
+        self.routes.append(Route(f"route-{len(self.routes)}", scope, name, leading))
+
     def key(self, scope: str = GLOBAL, **more: Any) -> str:
         """Mint a client key; gives its full text."""
         minted = credential.mint("wg")
@@ -103,6 +112,8 @@ class World:
             agents=dict(self.agents),
             gateways=dict(self.gateways),
             choices=dict(self.choices),
+            routes=by_name(self.routes),
+            disabled=dict(self.disabled),
         )
 
 

@@ -46,6 +46,16 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
+    def __repr_args__(self) -> list[tuple[str | None, object]]:
+        """Which fields were sent, never what stood in them: one may be a key."""
+        return [(None, name) for name in sorted(self.model_fields_set)]
+
+
+class Shown(BaseModel):
+    """An answer: what a handler shows, under the names of its surface (aliases)."""
+
+    model_config = ConfigDict(extra="forbid", validate_by_name=True, serialize_by_alias=True)
+
 
 class Query(BaseModel):
     """A query string: text is converted, unknown parameters are left alone."""
@@ -72,7 +82,7 @@ Text = Annotated[str, BeforeValidator(_plain), Field(min_length=1, max_length=20
 Words = Annotated[str, BeforeValidator(_plain), Field(max_length=200)]
 Url = Annotated[str, BeforeValidator(_plain), Field(min_length=1, max_length=500)]
 # 64 KiB: service-account files are keys too.
-Key = Annotated[str, Field(min_length=1, max_length=65536, repr=False)]
+Key = Annotated[str, Field(min_length=1, max_length=65536)]
 
 
 async def read(request: Request, model: type[T], *, patience: float) -> T:
@@ -81,15 +91,22 @@ async def read(request: Request, model: type[T], *, patience: float) -> T:
     `patience` is how many seconds the whole body may take. Raises BadRequest, TooLarge (over
     1 MiB), SlowClient.
     """
+    sent = await raw(request, patience=patience)
     try:
-        async with asyncio.timeout(patience):
-            raw = await _collect(request)
-    except TimeoutError:
-        raise SlowClient("the body did not arrive in time") from None
-    try:
-        return model.model_validate_json(raw)
+        return model.model_validate_json(sent)
     except ValidationError as error:
         raise BadRequest(*_problems(error, "body")) from None
+
+
+async def raw(request: Request, *, patience: float) -> bytes:
+    """The request's body; who asks again gets it again. Raises TooLarge, SlowClient."""
+    if not hasattr(request.state, "body"):
+        try:
+            async with asyncio.timeout(patience):
+                request.state.body = await _collect(request)
+        except TimeoutError:
+            raise SlowClient("the body did not arrive in time") from None
+    return bytes(request.state.body)
 
 
 def query(request: Request, model: type[T]) -> T:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from admin.api.bodies import Problem, Query
+from admin.api.bodies import Problem, Query, Shown
 from admin.api.credentials import BEARER
 from admin.api.faults import Fault
 from admin.api.operations import Call, Surface
@@ -32,7 +32,46 @@ _FIELDS = {
 VALIDATION = 7001
 
 
+class Cause(Shown):
+    message: str
+
+
+class CloudflareError(Shown):
+    """`path` is the part of the request that will not do, from `body`, `query` or `path` on."""
+
+    code: int
+    message: str
+    path: list[str] = []
+    error_chain: list[Cause] = []
+
+
+class CloudflareFailure(Shown):
+    """`result` stands there, empty, when a GET was asked for something that cannot be."""
+
+    success: Literal[False]
+    errors: list[CloudflareError]
+    result: dict[str, str] = {}
+
+
+class Envelope(Shown):
+    """Around every success; the operation's own answer adds `result`."""
+
+    success: Literal[True]
+    errors: list[CloudflareError]
+    messages: list[str]
+
+
+class ResultInfo(Shown):
+    page: int
+    per_page: int
+    count: int
+    total_count: int
+    total_pages: int
+
+
 class Paging(Query):
+    """Past the end a page is empty, and no error."""
+
     page: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     per_page: Annotated[int, Field(ge=1, le=100)] = 20
 
@@ -41,12 +80,12 @@ class Paging(Query):
         return (self.page - 1) * self.per_page
 
 
-def one(shown: dict[str, Any]) -> Response:
-    """A single object in the envelope."""
-    return JSONResponse({"success": True, "result": shown, "errors": [], "messages": []})
+def one(shown: Shown, headers: dict[str, str] | None = None) -> Response:
+    """A single object in the envelope; what was left out of it stays out."""
+    return JSONResponse(_enveloped(shown.model_dump(exclude_unset=True)), headers=headers)
 
 
-def many(shown: Sequence[dict[str, Any]], paging: Paging, total: int) -> Response:
+def many(shown: Sequence[Shown], paging: Paging, total: int) -> Response:
     """One page in the envelope. Past the end it is empty: there the official client stops."""
     info = {
         "page": paging.page,
@@ -55,8 +94,12 @@ def many(shown: Sequence[dict[str, Any]], paging: Paging, total: int) -> Respons
         "total_count": total,
         "total_pages": math.ceil(total / paging.per_page),
     }
-    page = {"success": True, "result": list(shown), "errors": [], "messages": []}
-    return JSONResponse({**page, "result_info": info})
+    page = [item.model_dump(exclude_unset=True) for item in shown]
+    return JSONResponse({**_enveloped(page), "result_info": info})
+
+
+def _enveloped(result: Any) -> dict[str, Any]:
+    return {"success": True, "result": result, "errors": [], "messages": []}
 
 
 def scope_of(call: Call) -> str:
@@ -106,10 +149,13 @@ def _place(name: str) -> tuple[str, ...]:
 
 
 CLOUDFLARE = Surface(
+    name="Provider configs",
+    about="Gateways and their provider configs in Cloudflare's v4 API, for its official clients.",
     mounts=("/client/v4", ""),
     roots=("/client/v4", "/accounts"),
     credentials=(BEARER, "x-auth-key", "x-auth-user-service-key"),
-    statuses={"not_found": 404, "forbidden": 403},
+    statuses={},
     place=_place,
     render=refuse,
+    error=CloudflareFailure,
 )

@@ -23,6 +23,8 @@ class Fault:
     message: str
     problems: tuple[Problem, ...] = ()
     headers: dict[str, str] = field(default_factory=dict)
+    kind: str | None = None  # of the desk's refusal, where it was one
+    names: tuple[str, ...] = ()  # the other objects it is about
 
 
 def fault(
@@ -39,13 +41,25 @@ def fault(
     return Fault(UNEXPECTED, "the request could not be completed")
 
 
+# Alike on every surface: what HTTP itself has a status for.
+_ALWAYS: Mapping[str, int] = {
+    "not_found": 404,
+    "forbidden": 403,
+    "stale": 412,
+    "idempotency_key_reused": 409,
+    "request_in_progress": 409,
+    "answer_lost": 409,
+}
+
+
 def _refused(
     error: Refusal, statuses: Mapping[str, int], place: Callable[[str], tuple[str, ...]]
 ) -> Fault:
-    status = statuses.get(error.kind, Malformed.status)
+    status = statuses.get(error.kind, _ALWAYS.get(error.kind, Malformed.status))
     if status == NotFound.status:
-        return Fault(status, "Not Found")
-    if status == Forbidden.status:
-        return Fault(status, error.message)
+        return Fault(status, "Not Found", kind=error.kind)
+    if status in (Forbidden.status, 412):
+        return Fault(status, error.message, kind=error.kind)
     path = place(error.field) if error.field else ("body",)
-    return Fault(status, error.message, (Problem(path, error.message),))
+    problems = (Problem(path, error.message),)
+    return Fault(status, error.message, problems, kind=error.kind, names=error.names)

@@ -13,24 +13,27 @@ from pydantic import Field, field_validator
 from starlette.responses import Response
 
 from admin import permit
-from admin.api.bodies import Count, Strict, Text, Words
-from admin.api.cloudflare import GATEWAYS, Paging, many, one
+from admin.api.bodies import Count, Shown, Strict, Text, Words
+from admin.api.cloudflare import GATEWAYS, Envelope, Paging, ResultInfo, many, one
 from admin.api.operations import Call, Operation
 from admin.api.times import timestamp
 from admin.configure import gateways
 from admin.configure.gateways import GatewayView, scope_of
 from admin.configure.refusals import Refusal
+from admin.permit import Action
 
 _ONE = f"{GATEWAYS}/{{gateway_id}}"
 _REFUSED = ("dlp", "guardrails", "otel", "spend_limits", "stripe")
 
 
 class Search(Paging):
+    """`search` is a part of the id. Past the end a page is empty, and no error."""
+
     search: Words = ""
 
 
-class SettingsBody(Strict):
-    """The body of PUT: what is left out keeps its value."""
+class GatewaySettings(Strict):
+    """What is left out keeps its value."""
 
     rate_limiting_limit: Count | None = None
     rate_limiting_interval: Count | None = None
@@ -66,10 +69,48 @@ class SettingsBody(Strict):
         return value
 
 
-class NewGatewayBody(SettingsBody):
-    """The body of POST."""
+class NewGateway(GatewaySettings):
+    """What is left out gets Cloudflare's default."""
 
     id: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9_]+(?:-[a-z0-9_]+)*$")]
+
+
+class Gateway(Shown):
+    """Settings that nobody ever sent and Wardgate does not act on are left out."""
+
+    id: str
+    account_id: str
+    account_tag: str
+    rate_limiting_limit: int | None
+    rate_limiting_interval: int | None
+    rate_limiting_technique: Literal["fixed", "sliding"]
+    cache_ttl: int | None
+    cache_invalidate_on_update: bool
+    collect_logs: bool
+    authentication: bool
+    created_at: str
+    modified_at: str
+    byok_only: bool = True
+    log_classification: bool = False
+    log_management: int | None = None
+    log_management_strategy: Literal["STOP_INSERTING", "DELETE_OLDEST"] | None = None
+    logpush: bool = False
+    logpush_public_key: str | None = None
+    retry_backoff: Literal["constant", "linear", "exponential"] | None = None
+    retry_delay: int | None = None
+    retry_max_attempts: int | None = None
+    store_id: str | None = None
+    workers_ai_billing_mode: Literal["postpaid", "unified"] = "postpaid"
+    zdr: bool = False
+
+
+class OneGateway(Envelope):
+    result: Gateway
+
+
+class GatewayPage(Envelope):
+    result: list[Gateway]
+    result_info: ResultInfo
 
 
 async def page(call: Call) -> Response:
@@ -86,7 +127,7 @@ async def page(call: Call) -> Response:
 
 
 async def create(call: Call) -> Response:
-    account, body = call.part("account_id"), await call.body(NewGatewayBody)
+    account, body = call.part("account_id"), await call.body(NewGateway)
     _reach(call, account, body.id)
     view = await gateways.create(call.desk, call.actor, account, body.id, _fields(body))
     return one(_shown(view))
@@ -98,7 +139,7 @@ async def get(call: Call) -> Response:
 
 async def change(call: Call) -> Response:
     account, gateway = _named(call)
-    fields = _fields(await call.body(SettingsBody))
+    fields = _fields(await call.body(GatewaySettings))
     return one(_shown(await gateways.change(call.desk, call.actor, account, gateway, fields)))
 
 
@@ -134,32 +175,77 @@ async def _named_in(
     return found
 
 
-def _fields(body: SettingsBody) -> dict[str, Any]:
+def _fields(body: GatewaySettings) -> dict[str, Any]:
     return body.model_dump(exclude_unset=True, exclude={"id", *_REFUSED})
 
 
-def _shown(view: GatewayView) -> dict[str, Any]:
-    return {
+def _shown(view: GatewayView) -> Gateway:
+    return Gateway(
         **view.extra,
-        "id": view.id,
-        "account_id": view.account,
-        "account_tag": view.account,
-        "rate_limiting_limit": view.rate_limiting_limit,
-        "rate_limiting_interval": view.rate_limiting_interval,
-        "rate_limiting_technique": view.rate_limiting_technique,
-        "cache_ttl": view.cache_ttl,
-        "cache_invalidate_on_update": view.cache_invalidate_on_update,
-        "collect_logs": view.collect_logs,
-        "authentication": view.authentication,
-        "created_at": timestamp(view.created_at),
-        "modified_at": timestamp(view.modified_at),
-    }
+        id=view.id,
+        account_id=view.account,
+        account_tag=view.account,
+        rate_limiting_limit=view.rate_limiting_limit,
+        rate_limiting_interval=view.rate_limiting_interval,
+        rate_limiting_technique=view.rate_limiting_technique,
+        cache_ttl=view.cache_ttl,
+        cache_invalidate_on_update=view.cache_invalidate_on_update,
+        collect_logs=view.collect_logs,
+        authentication=view.authentication,
+        created_at=timestamp(view.created_at),
+        modified_at=timestamp(view.modified_at),
+    )
 
 
+_READ: Action = "providers.read"
+_MANAGE: Action = "providers.manage"
 OPERATIONS = (
-    Operation("GET", GATEWAYS, "providers.read", page),
-    Operation("POST", GATEWAYS, "providers.manage", create),
-    Operation("GET", _ONE, "providers.read", get),
-    Operation("PUT", _ONE, "providers.manage", change),
-    Operation("DELETE", _ONE, "providers.manage", delete),
+    Operation(
+        "GET",
+        GATEWAYS,
+        _READ,
+        page,
+        name="listGateways",
+        summary="An account's gateways, oldest first",
+        query=Search,
+        answers={200: GatewayPage},
+    ),
+    Operation(
+        "POST",
+        GATEWAYS,
+        _MANAGE,
+        create,
+        name="createGateway",
+        summary="Make a gateway: a scope with a rate limit of its own",
+        body=NewGateway,
+        answers={200: OneGateway},
+    ),
+    Operation(
+        "GET",
+        _ONE,
+        _READ,
+        get,
+        name="getGateway",
+        summary="One gateway and its settings",
+        answers={200: OneGateway},
+    ),
+    Operation(
+        "PUT",
+        _ONE,
+        _MANAGE,
+        change,
+        name="changeGateway",
+        summary="Change a gateway's settings",
+        body=GatewaySettings,
+        answers={200: OneGateway},
+    ),
+    Operation(
+        "DELETE",
+        _ONE,
+        _MANAGE,
+        delete,
+        name="deleteGateway",
+        summary="Delete a gateway, its configs and its client keys; answers what it was",
+        answers={200: OneGateway},
+    ),
 )

@@ -1,14 +1,15 @@
-"""One row per operation (method, path, action, handler), and how a row is answered.
+"""One row per operation, what a surface is, and how a row is answered.
 
-The order never varies: who is calling (401), may he do this anywhere (403), then the handler,
-whose refusals leave in its surface's shape. No handler renders a refusal itself.
+Routes, the OpenAPI document, the permission matrix, MCP tools and docs come from rows. The order
+never varies: who is calling (401), may he do this anywhere (403), then the handler, whose refusals
+leave in its surface's shape. No handler renders a refusal itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from admin.api.credentials import identify
 from admin.api.faults import Fault, fault
 from admin.configure.desk import Desk
 from admin.permit import Action, Actor
+from admin.probe import Prober
 from gateway.errors import Forbidden, NotFound, WardgateError
 
 SCOPE_HEADER = "wardgate-scope"
@@ -37,10 +39,15 @@ class Call:
     actor: Actor
     action: Action
 
-    def part(self, name: str) -> str:
+    @property
+    def prober(self) -> Prober:
+        """What tests providers' keys; the app's (admin/app.py)."""
+        return cast(Prober, self.request.app.state.prober)
+
+    def part(self, name: str, longest: int = _LONGEST_ID) -> str:
         """A named segment of the path, decoded. Raises NotFound for what no id can hold."""
         text = str(self.request.path_params[name])
-        if not text.isprintable() or len(text) > _LONGEST_ID:
+        if not text.isprintable() or len(text) > longest:
             raise NotFound("Not Found")
         return text
 
@@ -79,20 +86,43 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
+class Header:
+    """A request header that operations read: all of the surface's, or those of `methods`."""
+
+    name: str
+    about: str
+    methods: tuple[str, ...] = ()
+    pattern: str | None = None
+
+
+SCOPE = Header("Wardgate-Scope", "The scope meant; 400 where the request itself names another.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Surface:
     """A wire shape: which paths are its own, which headers carry a token, how it says no.
 
-    `mounts` are put before every row's path; `roots` begin the paths whose 404 and 405 it renders;
-    `statuses` is its status per kind of desk refusal, where that is not 400; `place` says where
-    in a request the desk's name of a field stands.
+    `name` is its tag in the OpenAPI document and `about` what stands there and in the docs.
+    `mounts` are put before every row's path, the one that is documented first; `roots` begin the
+    paths whose 404 and 405 it renders; `statuses` is its status per kind of desk refusal, where
+    that is not 400; `place` says where in a request the desk's name of a field stands. `error`
+    and `media_type` are the shape of what `render` makes, `invalid` the statuses of a request
+    that will not do. With `either_slash` a path is served with and without the slash at its end.
     """
 
+    name: str
+    about: str
     mounts: tuple[str, ...]
     roots: tuple[str, ...]
     credentials: tuple[str, ...]
     statuses: Mapping[str, int]
     place: Callable[[str], tuple[str, ...]]
     render: Callable[[Fault, Request], Response]
+    error: type[BaseModel]
+    media_type: str = "application/json"
+    invalid: tuple[int, ...] = (400,)
+    headers: tuple[Header, ...] = (SCOPE,)
+    either_slash: bool = False
 
     def refuse(self, error: WardgateError, request: Request) -> Response:
         return self.render(fault(error, self.statuses, self.place), request)
@@ -106,6 +136,15 @@ class Operation:
     path: str
     action: Action
     handler: Handler
+    # What the OpenAPI document and the reference pages say of it.
+    name: str  # operationId, camelCase: createConnection
+    summary: str
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    answers: Mapping[int, object] = field(default_factory=dict)  # status -> type; None: no body
+    refusals: tuple[int, ...] = ()  # besides 400 (with a body or query), 401, 403, 404 (with an id)
+    tool: str | None = None  # the MCP tool that does the same
+    mounts: tuple[str, ...] | None = None  # instead of the surface's
 
 
 async def answer(row: Operation, surface: Surface, desk: Desk, request: Request) -> Response:

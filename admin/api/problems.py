@@ -5,7 +5,6 @@ Shared by client_keys.py, admin_tokens.py and audit.py. No desk call here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from pydantic.alias_generators import to_camel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from admin.api.bodies import Problem, Query, Text
+from admin.api.bodies import Problem, Query, Shown, Text
 from admin.api.credentials import BEARER
 from admin.api.faults import Fault
 from admin.api.operations import Surface
@@ -22,6 +21,27 @@ from admin.api.operations import Surface
 MEDIA_TYPE = "application/problem+json"
 _CURSOR = r"^[0-9]{1,9}$"
 _FIELDS = {"agent": "agentId"}
+
+
+class FieldProblem(Shown):
+    """Which part of the request will not do: a JSON pointer into the body, or the name of a part
+    of the query, the path or the headers."""
+
+    pointer: str | None = None
+    query: str | None = None
+    path: str | None = None
+    header: str | None = None
+    detail: str
+
+
+class ProblemDetails(Shown):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
 
 
 class Page(Query):
@@ -36,15 +56,13 @@ class Page(Query):
         return int(self.after)
 
 
-def many(shown: Sequence[dict[str, Any]], page: Page, total: int) -> Response:
-    """One page: `next` is null on the last one."""
-    seen = page.offset + len(shown)
-    more = bool(shown) and seen < total
-    return JSONResponse({"data": list(shown), "hasMore": more, "next": str(seen) if more else None})
-
-
 def render(fault: Fault, request: Request) -> Response:
     """RFC 9457, with `errors` naming the fields by JSON pointer."""
+    return JSONResponse(details(fault), fault.status, fault.headers, MEDIA_TYPE)
+
+
+def details(fault: Fault) -> dict[str, Any]:
+    """What a ProblemDetails says."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(fault.status).phrase,
@@ -52,11 +70,12 @@ def render(fault: Fault, request: Request) -> Response:
         "detail": fault.message,
     }
     if fault.problems:
-        body["errors"] = [_problem(problem) for problem in fault.problems]
-    return JSONResponse(body, fault.status, fault.headers, MEDIA_TYPE)
+        body["errors"] = [pointed(problem) for problem in fault.problems]
+    return body
 
 
-def _problem(problem: Problem) -> dict[str, str]:
+def pointed(problem: Problem) -> dict[str, str]:
+    """One of `errors`: what a FieldProblem says."""
     where, *rest = problem.path
     if where == "body":
         return {"pointer": "".join(f"/{part}" for part in rest), "detail": problem.message}
@@ -64,14 +83,26 @@ def _problem(problem: Problem) -> dict[str, str]:
 
 
 def _place(name: str) -> tuple[str, ...]:
-    return "body", _FIELDS.get(name, to_camel(name))
+    """`targets.0.config_id` stands at /targets/0/configId."""
+    return "body", *(_FIELDS.get(part, to_camel(part)) for part in name.split("."))
 
 
 OURS = Surface(
+    name="Administration",
+    about="What is Wardgate's own: camelCase JSON, pages by `limit` and `after`.",
     mounts=("/api/v1",),
     roots=("/",),
     credentials=(BEARER,),
-    statuses={"not_found": 404, "forbidden": 403, "name_taken": 409},
+    statuses={
+        "in_use": 409,
+        "managed": 409,
+        "name_taken": 409,
+        "scope_exists": 409,
+        "key_refused": 422,
+        "not_verified": 422,
+    },
     place=_place,
     render=render,
+    error=ProblemDetails,
+    media_type=MEDIA_TYPE,
 )

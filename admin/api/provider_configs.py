@@ -10,12 +10,23 @@ from typing import Any
 
 from starlette.responses import Response
 
-from admin.api.bodies import Key, Positive, Strict, Text, Url
-from admin.api.cloudflare import GATEWAYS, Paging, ids_of, many, one, scope_of
+from admin.api.bodies import Key, Positive, Shown, Strict, Text, Url
+from admin.api.cloudflare import (
+    GATEWAYS,
+    Envelope,
+    Paging,
+    ResultInfo,
+    ids_of,
+    many,
+    one,
+    scope_of,
+)
 from admin.api.operations import Call, Operation
+from admin.api.tags import guard, revised, tag
 from admin.api.times import timestamp
 from admin.configure import configs
 from admin.configure.configs import ConfigChange, ConfigView, NewConfig
+from admin.permit import Action
 from gateway.catalog import Catalog
 from gateway.shapes import AuthType, DialectName, Secret
 
@@ -24,11 +35,7 @@ _ONE = f"{_LIST}/{{id}}"
 
 
 class _Body(Strict):
-    """What POST and PUT share. A rate_limit of null is no limit.
-
-    A secret left out stays out (POST) or as it is (PUT); here null does not clear it.
-    """
-
+    # What POST and PUT share.
     secret: Key = ""
     secret_id: Text = ""
     rate_limit: Positive | None = None
@@ -38,15 +45,51 @@ class _Body(Strict):
     dialect: DialectName | None = None
 
 
-class NewConfigBody(_Body):
+class NewProviderConfig(_Body):
+    """`secret_id` is kept as a label. Over `rate_limit` requests in `rate_limit_period` seconds
+    applications get 429; null is no limit."""
+
     alias: Text
     default_config: bool
     provider_slug: Text
 
 
-class ChangeBody(_Body):
+class ProviderConfigChange(_Body):
+    """What is left out is kept; null does not clear a secret."""
+
     alias: Text = ""
     default_config: bool = False
+
+
+class ProviderConfig(Shown):
+    """`secret_preview` is the vendor's prefix and the last four characters. `managed_by` is there
+    where a file keeps the config, and names it."""
+
+    account_id: str
+    account_tag: str
+    alias: str
+    default_config: bool
+    gateway_id: str
+    id: str
+    modified_at: str
+    provider_slug: str
+    rate_limit: int | None
+    rate_limit_period: int
+    secret_id: str
+    secret_preview: str
+    base_url: str | None
+    auth_type: AuthType
+    dialect: DialectName | None = None
+    managed_by: str | None = None
+
+
+class OneProviderConfig(Envelope):
+    result: ProviderConfig
+
+
+class ProviderConfigPage(Envelope):
+    result: list[ProviderConfig]
+    result_info: ResultInfo
 
 
 async def page(call: Call) -> Response:
@@ -60,34 +103,44 @@ async def page(call: Call) -> Response:
 async def create(call: Call) -> Response:
     scope = scope_of(call)
     call.insist(scope)
-    body = await call.body(NewConfigBody)
-    view = await configs.create(call.desk, call.actor, _new(body, scope))
-    return one(_shown(view, call.desk.catalog))
+    body = await call.body(NewProviderConfig)
+    return _one(call, await configs.create(call.desk, call.actor, _new(body, scope)))
 
 
 async def get(call: Call) -> Response:
     scope = scope_of(call)
     call.insist(scope)
-    view = await configs.get(call.desk, call.part("id"), scope)
-    return one(_shown(view, call.desk.catalog))
+    return _one(call, await configs.get(call.desk, call.part("id"), scope))
 
 
 async def change(call: Call) -> Response:
     scope = scope_of(call)
     call.insist(scope)
-    asked = _change(await call.body(ChangeBody))
-    view = await configs.change(call.desk, call.actor, call.part("id"), scope, asked)
-    return one(_shown(view, call.desk.catalog))
+    asked = _change(await call.body(ProviderConfigChange))
+    view = await configs.change(
+        call.desk,
+        call.actor,
+        call.part("id"),
+        scope,
+        asked,
+        guard=guard(call.request, revised),
+    )
+    return _one(call, view)
 
 
 async def delete(call: Call) -> Response:
     scope = scope_of(call)
     call.insist(scope)
-    view = await configs.delete(call.desk, call.actor, call.part("id"), scope)
+    unchanged = guard(call.request, revised)
+    view = await configs.delete(call.desk, call.actor, call.part("id"), scope, guard=unchanged)
     return one(_shown(view, call.desk.catalog))
 
 
-def _new(body: NewConfigBody, scope: str) -> NewConfig:
+def _one(call: Call, view: ConfigView) -> Response:
+    return one(_shown(view, call.desk.catalog), {"etag": tag(revised(view))})
+
+
+def _new(body: NewProviderConfig, scope: str) -> NewConfig:
     return NewConfig(
         scope=scope,
         provider=body.provider_slug,
@@ -103,7 +156,7 @@ def _new(body: NewConfigBody, scope: str) -> NewConfig:
     )
 
 
-def _change(body: ChangeBody) -> ConfigChange:
+def _change(body: ProviderConfigChange) -> ConfigChange:
     """Only what was sent: a field left out keeps its value."""
     sent: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if "default_config" in sent:
@@ -113,31 +166,79 @@ def _change(body: ChangeBody) -> ConfigChange:
     return ConfigChange(**sent)
 
 
-def _shown(view: ConfigView, catalog: Catalog) -> dict[str, Any]:
+def _shown(view: ConfigView, catalog: Catalog) -> ProviderConfig:
     account, gateway = ids_of(view.scope)
-    return {
-        "account_id": account,
-        "account_tag": account,
-        "alias": view.alias,
-        "default_config": view.default,
-        "gateway_id": gateway,
-        "id": view.id,
-        "modified_at": timestamp(view.modified_at),
-        "provider_slug": catalog.cloudflare_slug(view.provider),
-        "rate_limit": view.rate_limit,
-        "rate_limit_period": view.rate_limit_period,
-        "secret_id": view.secret_id or "",
-        "secret_preview": view.secret_preview,
-        "base_url": view.base_url,
-        "auth_type": view.auth_type,
-        **({"dialect": view.dialect} if view.dialect else {}),
-    }
+    rare: dict[str, Any] = {"dialect": view.dialect, "managed_by": view.managed_by}
+    return ProviderConfig(
+        account_id=account,
+        account_tag=account,
+        alias=view.alias,
+        default_config=view.default,
+        gateway_id=gateway,
+        id=view.id,
+        modified_at=timestamp(view.modified_at),
+        provider_slug=catalog.cloudflare_slug(view.provider),
+        rate_limit=view.rate_limit,
+        rate_limit_period=view.rate_limit_period,
+        secret_id=view.secret_id or "",
+        secret_preview=view.secret_preview,
+        base_url=view.base_url,
+        auth_type=view.auth_type,
+        **{name: value for name, value in rare.items() if value is not None},
+    )
 
 
+_READ: Action = "providers.read"
+_MANAGE: Action = "providers.manage"
 OPERATIONS = (
-    Operation("GET", _LIST, "providers.read", page),
-    Operation("POST", _LIST, "providers.manage", create),
-    Operation("GET", _ONE, "providers.read", get),
-    Operation("PUT", _ONE, "providers.manage", change),
-    Operation("DELETE", _ONE, "providers.manage", delete),
+    Operation(
+        "GET",
+        _LIST,
+        _READ,
+        page,
+        name="listProviderConfigs",
+        summary="A gateway's provider configs, oldest first",
+        query=Paging,
+        answers={200: ProviderConfigPage},
+    ),
+    Operation(
+        "POST",
+        _LIST,
+        _MANAGE,
+        create,
+        name="createProviderConfig",
+        summary="Store a provider's key in a gateway, which is made if it is not there",
+        body=NewProviderConfig,
+        answers={200: OneProviderConfig},
+    ),
+    Operation(
+        "GET",
+        _ONE,
+        _READ,
+        get,
+        name="getProviderConfig",
+        summary="One provider config",
+        answers={200: OneProviderConfig},
+    ),
+    Operation(
+        "PUT",
+        _ONE,
+        _MANAGE,
+        change,
+        name="changeProviderConfig",
+        summary="Rotate the key or change the settings; what is left out is kept",
+        body=ProviderConfigChange,
+        answers={200: OneProviderConfig},
+        refusals=(412,),
+    ),
+    Operation(
+        "DELETE",
+        _ONE,
+        _MANAGE,
+        delete,
+        name="deleteProviderConfig",
+        summary="Delete a provider config; answers what it was",
+        answers={200: OneProviderConfig},
+        refusals=(412,),
+    ),
 )

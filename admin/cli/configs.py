@@ -13,6 +13,7 @@ from gateway.errors import StartRefused
 if TYPE_CHECKING:
     from admin.configure.configs import ConfigView
     from admin.configure.desk import Desk
+    from admin.probe import Probed
     from gateway.shapes import DialectName, Secret
 
 _DIALECTS = ("openai", "azure", "anthropic", "gemini")
@@ -31,6 +32,7 @@ def config() -> None:
       pass show google-ai | wardgate config add google --key-stdin
       wardgate config add azure --setting resourceName=my-resource
       wardgate config add custom:vllm --base-url http://10.0.0.5:8000/v1 --dialect openai --no-key
+      wardgate config test openai/default
       wardgate config remove openai/default
     """
 
@@ -113,6 +115,24 @@ def remove(which: str, scope: str) -> None:
     click.echo(f"Removed {view.provider}/{view.alias} from {view.scope}.", err=True)
 
 
+@config.command()
+@click.argument("which", metavar="ID|PROVIDER/ALIAS")
+@click.option("--scope", default="global", show_default=True, help="Of PROVIDER/ALIAS.")
+@click.option("--json", "json", is_flag=True, help="As JSON.")
+def test(which: str, scope: str, json: bool) -> None:
+    """Ask the provider for its models with the stored key, and say what came of it."""
+    probed = at_desk(lambda desk: _test(desk, which, scope))
+    failed = not probed.ok and probed.outcome != "unlisted"
+    if json:
+        as_json(probed)
+    elif failed:
+        raise StartRefused(probed.message)
+    else:
+        click.echo(f"{probed.message} ({probed.latency_ms} ms)")
+    if failed:
+        raise SystemExit(1)
+
+
 def _secret(provider: str, stdin: bool, env: str | None, no_key: bool) -> Secret | None:
     if sum((stdin, env is not None, no_key)) > 1:
         raise click.UsageError("use one of --key-stdin, --key-env and --no-key")
@@ -136,13 +156,28 @@ async def _remove(desk: Desk, which: str, scope: str) -> ConfigView:
     from admin.configure import configs as desk_configs
     from admin.permit import LOCAL
 
+    view = await _meant(desk, which, scope)
+    return await desk_configs.delete(desk, LOCAL, view.id, view.scope)
+
+
+async def _test(desk: Desk, which: str, scope: str) -> Probed:
+    from admin.probe import Prober
+
+    prober, view = Prober(), await _meant(desk, which, scope)
+    try:
+        return await prober.stored(desk, view.id)
+    finally:
+        await prober.aclose()
+
+
+async def _meant(desk: Desk, which: str, scope: str) -> ConfigView:
     for view in await _every(desk, None):
         named = view.scope == scope and which in (
             f"{view.provider}/{view.alias}",
             f"{view.provider}:{view.alias}",
         )
         if named or view.id == which.lower():
-            return await desk_configs.delete(desk, LOCAL, view.id, view.scope)
+            return view
     raise StartRefused(f"there is no config {which} in {scope}; see `wardgate config list`")
 
 

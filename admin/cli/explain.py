@@ -89,6 +89,9 @@ def _client(snapshot: Snapshot, key_id: str | None, scope: str) -> Client:
 def _show(trace: Trace) -> None:
     steps = [(step.rule, step.name, step.hit, step.why) for step in trace.steps]
     as_table("Rules tried", ("rule", "name", "hit", "why"), steps)
+    if trace.route is not None:
+        aims = [(aim.config, aim.model, aim.why) for aim in trace.route.targets]
+        as_table(f"Targets of route {trace.route.name}", ("config", "model", ""), aims)
     if trace.refused is not None:
         refused = trace.refused
         return click.echo(f"\nRefused: {refused.status} {refused.code}: {refused.message}")

@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
+from admin.cli.audit import audit
+from admin.cli.catalog import catalog
 from admin.cli.configs import config
 from admin.cli.doctor import doctor
 from admin.cli.explain import explain
 from admin.cli.keys import keys
+from admin.cli.manifest import apply, export, plan
 from admin.cli.serve import demo_upstream, serve
 from admin.cli.tokens import tokens
 from admin.configure.refusals import Refusal
@@ -59,8 +62,10 @@ def wardgate() -> None:
     """
 
 
-for command in (serve, keys, tokens, config, explain, doctor, demo_upstream):
+for command in (serve, keys, tokens, audit, config, catalog, explain, doctor, demo_upstream):
     wardgate.add_command(command)
+for command in (plan, apply, export):
+    config.add_command(command)
 
 
 def main() -> None:

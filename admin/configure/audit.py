@@ -6,7 +6,7 @@ set, rotated or cleared. Called by the other files of the desk, and read by the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,10 +46,27 @@ async def record(
 
 
 async def page(desk: Desk, limit: int, before: int | None = None) -> tuple[list[AuditRow], bool]:
-    """Newest first, below row `before`; and whether the whole chain verifies."""
+    """Newest first, below row `before`; and whether the chain verifies, as far as it is looked at.
+
+    Looked at are these rows, those written since this process looked last (at first: all), and the
+    end. An older row that somebody edits after that is found by `verify`, or by the next process.
+    """
+    key = desk.audit_key.expose()
     async with desk.store.read() as conn:
+        verdict = await store.verify(conn, key, desk.audited)
         rows = await store.page(conn, limit, before)
-        return [_shown(row) for row in rows], await store.intact(conn, desk.audit_key.expose())
+        top = verdict.mark.id if before is None else min(before - 1, verdict.mark.id)
+        valid = verdict.flaw is None and await store.whole(conn, key, rows, top)
+    desk.audited = verdict.mark
+    return [_shown(row) for row in rows], valid
+
+
+async def verify(desk: Desk, told: Callable[[int, int], None]) -> store.Verdict:
+    """Verify every row there is; `told` how many are, and of how many."""
+    async with desk.store.read() as conn:
+        total = await store.length(conn)
+        key = desk.audit_key.expose()
+        return await store.verify(conn, key, store.BEGINNING, lambda seen: told(seen, total))
 
 
 def _shown(row: store.Stored) -> AuditRow:

@@ -1,42 +1,126 @@
 """From what was asked to the columns that are stored: every rule that needs no transaction.
 
-Pure but for reading the desk's catalog and settings. Called by configs.py.
+Pure but for reading the desk's catalog and settings; keys are keying.py's. Called by configs.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from admin.configure import rules
+from admin.configure import keying, rules
 from admin.configure.addresses import checked_base_url
 from admin.configure.desk import Desk
+from admin.configure.keying import Key, Keying
 from admin.configure.orders import UNSET, ConfigChange, NewConfig
 from admin.configure.refusals import Refusal
 from admin.permit import Actor, allows
-from gateway.providers import is_custom
-from gateway.shapes import GLOBAL
+from gateway.providers import dialect_of, is_custom
+from gateway.shapes import GLOBAL, AuthType, DialectName, Setting
+from gateway.sign import can_sign
 from gateway.store.configs import ConfigRow
 from gateway.store.places import base_url, origin
-from gateway.vault import looks_masked
 
-# Shorter ones are words like `test`, which an alias may contain.
-_SECRET_FROM = 16
+_NO_SLUG = re.compile(r"[^a-z0-9._-]+")
+_LONGEST_SLUG = 56  # leaves room for a number behind it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What a config will be once a change is made: all that a probe of its key needs.
+
+    `base_url` is the effective one, without the version of it that an operator's override makes;
+    `revision` is the row's, None for a new config.
+    """
+
+    provider: str
+    dialect: DialectName | None
+    base_url: str | None
+    auth_type: AuthType
+    settings: Mapping[str, Setting]
+    origin: str
+    key: Keying
+    revision: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """A provider key on its way to the vault, or a reference that is stored as it is."""
+class Asked:
+    """A new config as its rules left it: the columns to write, and what becomes of its key."""
 
-    text: str
-    reference: bool
-
-    def __repr__(self) -> str:
-        return "Key(***)"
+    provider: str
+    columns: Mapping[str, Any]
+    key: Keying
 
 
-Keying = Key | Literal["keep", "clear"]
+def asked_of(desk: Desk, actor: Actor, provider: str, new: NewConfig) -> Asked:
+    """A new config, checked as far as no transaction is needed. Raises Refusal."""
+    alias = next(aliases(new.alias, desk)) if new.free_alias else new.alias
+    asked = keying.unpacked(provider, everything(new, title(desk, provider, alias)), None)
+    found = columns(desk, actor, provider, replace(asked, alias=alias), None)
+    found["dialect"] = rules.dialect(new.dialect, provider)
+    found |= keying.label(asked, None)
+    found |= {"made_by": new.made_by, "managed_by": new.managed_by}
+    key = keying.keying(asked, None, actor)
+    if found["auth_type"] == "none" and isinstance(key, Key):
+        raise Refusal("bad_key", "auth_type none takes no key", "secret")
+    if found["auth_type"] == "aws_sigv4" and isinstance(key, Key) and not _of_aws(key):
+        raise Refusal("bad_key", "aws_sigv4 needs AWS credentials", "secret")
+    check_signing(found["auth_type"], found, None)
+    return Asked(provider, found, key)
+
+
+def _of_aws(key: Key) -> bool:
+    return bool(key.masks) or key.reference
+
+
+def check_signing(auth_type: str, found: Mapping[str, Any], row: ConfigRow | None) -> None:
+    """A signature names the region, wherever the request goes."""
+    settings = found["settings"] if "settings" in found or row is None else row.settings
+    if auth_type == "aws_sigv4" and not settings.get("region"):
+        raise Refusal("bad_settings", "AWS signatures need the setting region", "settings")
+    if auth_type == "aws_sigv4" and not can_sign():
+        message = "AWS signatures need botocore: pip install 'wardgate[bedrock]'"
+        raise Refusal("provider_not_supported", message, "provider")
+
+
+def new_from(scope: str, provider: str, alias: str, change: ConfigChange) -> NewConfig:
+    """A change of what is not there yet, as something new. Raises nothing."""
+    taken = {item.name for item in fields(NewConfig)} & {item.name for item in fields(ConfigChange)}
+    named = {name: value for name in taken if (value := getattr(change, name)) is not UNSET}
+    merged = {} if change.merged is UNSET else change.merged
+    settings = {name: value for name, value in merged.items() if value is not None}
+    named["settings"] = {**named.get("settings", {}), **settings}
+    return NewConfig(**{**named, "scope": scope, "provider": provider, "alias": alias})
+
+
+def planned(desk: Desk, provider: str, columns: Mapping[str, Any], key: Keying) -> Planned:
+    """`columns` are the row's as they will be."""
+    known = desk.catalog.providers.get(provider)
+    place = base_url(known, columns["base_url"], columns["settings"])
+    return Planned(
+        provider=provider,
+        dialect=columns.get("dialect") or dialect_of(provider),
+        base_url=desk.settings.provider_base_urls.get(provider) or place,
+        auth_type=columns["auth_type"],
+        settings=columns["settings"],
+        origin=columns["origin"],
+        key=key,
+        revision=columns.get("revision"),
+    )
+
+
+def aliases(text: str, desk: Desk) -> Iterator[str]:
+    """Aliases made of any text, the plainest first; endless."""
+    slug = _NO_SLUG.sub("-", text.lower()).strip("._-")[:_LONGEST_SLUG].strip("._-") or "config"
+    for number in itertools.count(1):
+        alias = slug if number == 1 else f"{slug}-{number}"
+        try:
+            yield rules.alias(alias, desk.catalog)
+        except Refusal:
+            continue  # a provider's name, a reserved word: the next one with a number is neither
 
 
 def everything(new: NewConfig, name: str) -> ConfigChange:
@@ -50,6 +134,9 @@ def everything(new: NewConfig, name: str) -> ConfigChange:
         active=new.active,
         rate_limit=new.rate_limit,
         rate_limit_period=new.rate_limit_period,
+        allow_unlisted=new.allow_unlisted,
+        secret=UNSET if new.secret is None else new.secret,
+        secret_id=new.secret_id,
     )
 
 
@@ -73,11 +160,15 @@ def columns(
     if asked.name is not UNSET:
         found["name"] = rules.name(asked.name)
     if asked.auth_type is not UNSET:
-        found["auth_type"] = rules.auth_type(asked.auth_type)
+        found["auth_type"] = rules.auth_type(asked.auth_type, provider)
     if asked.dialect is not UNSET:
         found["dialect"] = rules.dialect(asked.dialect, provider)
     if asked.active is not UNSET:
         found["is_active"] = asked.active
+    if asked.allow_unlisted is not UNSET:
+        found["allow_unlisted"] = asked.allow_unlisted
+    if asked.managed_by is not UNSET:
+        found["managed_by"] = asked.managed_by
     return found | _limits(asked) | _place(desk, actor, provider, asked, row)
 
 
@@ -94,8 +185,8 @@ def _place(
     desk: Desk, actor: Actor, provider: str, asked: ConfigChange, row: ConfigRow | None
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if asked.settings is not UNSET:
-        found["settings"] = rules.settings(asked.settings)
+    if asked.settings is not UNSET or asked.merged is not UNSET:
+        found["settings"] = rules.settings(_settings(asked, row))
     if asked.base_url is not UNSET:
         own = asked.base_url
         found["base_url"] = None if own is None else checked_base_url(own, desk.settings)
@@ -106,8 +197,16 @@ def _place(
     return found
 
 
+def _settings(asked: ConfigChange, row: ConfigRow | None) -> dict[str, Setting]:
+    stored = dict(row.settings) if row is not None else {}
+    found = stored if asked.settings is UNSET else dict(asked.settings)
+    merged = {} if asked.merged is UNSET else asked.merged
+    kept = {name: value for name, value in found.items() if name not in merged}
+    return kept | {name: value for name, value in merged.items() if value is not None}
+
+
 def _origin(
-    desk: Desk, actor: Actor, provider: str, own: str | None, settings: Mapping[str, str]
+    desk: Desk, actor: Actor, provider: str, own: str | None, settings: Mapping[str, Setting]
 ) -> str:
     known = desk.catalog.providers.get(provider)
     native = base_url(known, None, settings)
@@ -129,52 +228,3 @@ def _missing(desk: Desk, provider: str) -> Refusal:
         return Refusal("bad_settings", message, "settings")
     who = "custom providers need" if is_custom(provider) else f"{provider} needs"
     return Refusal("bad_base_url", f"{who} a base_url", "base_url")
-
-
-def keying(asked: ConfigChange, row: ConfigRow | None, actor: Actor) -> Keying:
-    """What becomes of the key: a new one, the stored one kept, or none any more."""
-    if asked.secret is UNSET:
-        return "keep"
-    if asked.secret is None:
-        return "clear"
-    text = asked.secret.expose().decode("utf-8", "replace")
-    stored = row is not None and row.preview is not None
-    if text == "" or (stored and looks_masked(text)):
-        return "keep"
-    key = Key(*rules.key(text, actor))
-    _keep_secret(key.text, asked)
-    return key
-
-
-def _keep_secret(key: str, asked: ConfigChange) -> None:
-    """Refuse a key that stands, whole, in a field that is stored and shown as it is."""
-    settings = [] if asked.settings is UNSET else asked.settings.values()
-    plain = [asked.alias, asked.name, asked.base_url, asked.secret_id, *settings]
-    if len(key) >= _SECRET_FROM and any(isinstance(t, str) and key in t for t in plain):
-        raise Refusal("bad_key", "the key stands in another field, too, and that is shown")
-
-
-def bound(key: Keying, found: Mapping[str, Any], row: ConfigRow) -> Keying:
-    """The same, minding that a stored key belongs to its origin and auth scheme.
-
-    Raises Refusal: rebind (the key must be sent again), bad_key (auth type none takes none).
-    """
-    auth_type = found.get("auth_type", row.auth_type)
-    if auth_type == "none":
-        if isinstance(key, Key):
-            raise Refusal("bad_key", "auth_type none takes no key", "secret")
-        return "clear"
-    moved = auth_type != row.auth_type or found.get("origin", row.origin) != row.origin
-    if key == "keep" and moved and row.preview is not None:
-        message = "the key is sealed to where it was sent and how; send it again to move it"
-        raise Refusal("rebind", message, "secret")
-    return key
-
-
-def label(asked: ConfigChange, row: ConfigRow | None) -> dict[str, Any]:
-    """The column of `secret_id`, when it was named."""
-    if asked.secret_id is UNSET:
-        return {}
-    alone = asked.secret is UNSET or asked.secret is None or not asked.secret.expose()
-    same = row is not None and asked.secret_id == row.secret_label
-    return {"secret_label": rules.label(asked.secret_id, alone=alone and not same)}

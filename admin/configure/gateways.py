@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from admin.configure import audit, rules, scoping
 from admin.configure.desk import Desk
-from admin.configure.refusals import Refusal
+from admin.configure.refusals import Refusal, check_owner
 from admin.permit import Actor
-from gateway.store import configs, scopes
+from gateway.store import agents, configs, enablement, routes, scopes
 from gateway.store import gateways as store
 from gateway.store.engine import Connection
 
@@ -72,20 +72,32 @@ async def change(
 
 
 async def delete(desk: Desk, actor: Actor, account: str, gateway: str) -> GatewayView:
-    """Delete the gateway, its configs and its client keys: no key may outlive its scope.
+    """Delete the gateway, its routes, configs and client keys: no key may outlive its scope.
 
-    Raises Refusal: not_found, in_use (another scope has it for a parent).
+    Raises Refusal: not_found, in_use (another scope has it for a parent), managed.
     """
     scope = scope_of(account, gateway)
     async with desk.store.write(scope) as conn:
         view = _shown(await _found(conn, scope))
         if await scopes.has_children(conn, scope):
             raise Refusal("in_use", "other scopes inherit from this gateway")
+        await _check_kept(conn, scope)
+        await routes.remove_all(conn, scope)
         await configs.remove_all(conn, scope)
         gone = await store.remove_callers(conn, scope)
         await scopes.remove(conn, scope)
         await audit.record(conn, desk, actor, "gateway.delete", scope, {"keys": gone})
         return view
+
+
+async def _check_kept(conn: Connection, scope: str) -> None:
+    """Raises Refusal managed where a file keeps something in this scope."""
+    kept = [row.managed_by for row in await configs.of_scope(conn, scope)]
+    kept += [row.managed_by for row in await routes.everyone(conn, scope)]
+    kept += [row.managed_by for row in (await agents.page(conn, {scope}, 0, 1_000_000))[0]]
+    kept += [row.managed_by for row in await enablement.everyone(conn) if row.scope_id == scope]
+    for managed_by in kept:
+        check_owner(managed_by, None)
 
 
 async def get(desk: Desk, account: str, gateway: str) -> GatewayView:

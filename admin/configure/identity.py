@@ -29,6 +29,15 @@ def new_id(now: float) -> str:
     return str(UUID(int=number))
 
 
+def as_prov(config_id: str) -> str:
+    """The other spelling of a GUID: `prov_` and its 128 bits in Crockford's base32."""
+    number, digits = UUID(config_id).int, []
+    for _ in range(26):
+        number, rest = divmod(number, 32)
+        digits.append(_CROCKFORD[rest])
+    return "prov_" + "".join(reversed(digits))
+
+
 def read_id(text: str) -> str | None:
     """The lower-case GUID behind any spelling (GUID with or without dashes, `prov_…`), or None."""
     if _GUID.fullmatch(text):

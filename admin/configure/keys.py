@@ -1,14 +1,18 @@
-"""Client keys: made once, shown once, listed without secrets, revoked for good."""
+"""Client keys: made once, shown once, listed without secrets, rotated, revoked for good."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from admin.configure import audit, rules, scoping
 from admin.configure.desk import Desk
+from admin.configure.orders import UNSET, Keep
 from admin.configure.refusals import Refusal
 from admin.permit import Actor
 from gateway import credential
+from gateway.store import agents
 from gateway.store import keys as store
 from gateway.store.engine import Connection
 
@@ -24,6 +28,18 @@ class NewKey:
     rate_limit: int | None = None
     rate_limit_period: int = 60
     expires_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyChange:
+    """What to change; the scope stays. None clears what may be absent: agent, limit, expiry."""
+
+    name: str | Keep = UNSET
+    agent: str | None | Keep = UNSET
+    allowed_models: tuple[str, ...] | Keep = UNSET
+    rate_limit: int | None | Keep = UNSET
+    rate_limit_period: int | Keep = UNSET
+    expires_at: float | None | Keep = UNSET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,39 +60,67 @@ class KeyView:
     last_used_at: float | None
 
 
+Guard = Callable[[KeyView], None]
+
+
 async def create(desk: Desk, actor: Actor, new: NewKey) -> tuple[KeyView, str]:
     """Mint a key; its text is returned this once.
 
     Raises Refusal: bad_name, bad_scope, reserved, bad_limit, bad_model, bad_time, unknown_agent.
     """
+    scoping.kind_of(new.scope)
     now = desk.clock()
-    _check(new, now)
+    columns = _columns(_all_of(new), now)
     minted = credential.mint("wg")
     async with desk.store.write(new.scope) as conn:
         await scoping.ensure(conn, new.scope, now)
-        await _check_agent(conn, new)
-        values = {
-            "id": minted.public_id,
-            "scope_id": new.scope,
-            "agent_id": new.agent,
-            "name": new.name.strip(),
-            "digest": credential.digest(desk.hash_key.expose(), minted.text),
-            "allowed_models": list(new.allowed_models),
-            "rate_limit": new.rate_limit,
-            "rate_limit_period": new.rate_limit_period,
-            "expires_at": new.expires_at,
-            "created_at": now,
-        }
-        await store.add(conn, values)
-        shown = {field: value for field, value in values.items() if field != "digest"}
-        await audit.record(conn, desk, actor, "key.create", minted.public_id, shown)
+        await _check_agent(conn, new.scope, new.agent)
+        columns |= {"id": minted.public_id, "scope_id": new.scope, "created_at": now}
+        await store.add(conn, {**columns, "digest": _digest(desk, minted)})
+        await audit.record(conn, desk, actor, "key.create", minted.public_id, columns)
         return _shown(await _found(conn, minted.public_id)), minted.text
 
 
-async def page(desk: Desk, scope: str | None, offset: int, limit: int) -> tuple[list[KeyView], int]:
-    """Keys that are not revoked, oldest first; `scope` None: of every scope."""
+async def change(
+    desk: Desk, actor: Actor, key_id: str, change: KeyChange, *, guard: Guard | None = None
+) -> KeyView:
+    """Change what `change` names; every worker knows within a second.
+
+    Raises Refusal: not_found, stale, and those of `create` for the fields named.
+    """
+    scope = (await get(desk, key_id)).scope
+    async with desk.store.write(scope) as conn:
+        _look(guard, await _found(conn, key_id))
+        columns = _columns(change, desk.clock())
+        await _check_agent(conn, scope, columns.get("agent_id"))
+        if columns:
+            await store.alter(conn, key_id, columns)
+        await audit.record(conn, desk, actor, "key.change", key_id, columns)
+        return _shown(await _found(conn, key_id))
+
+
+async def rotate(
+    desk: Desk, actor: Actor, key_id: str, *, guard: Guard | None = None
+) -> tuple[KeyView, str]:
+    """Give the key a new secret under the same id; its text is returned this once.
+
+    The old text is refused by every worker within a second. Raises Refusal: not_found, stale.
+    """
+    scope = (await get(desk, key_id)).scope
+    minted = credential.mint("wg", key_id)
+    async with desk.store.write(scope) as conn:
+        _look(guard, await _found(conn, key_id))
+        await store.alter(conn, key_id, {"digest": _digest(desk, minted)})
+        await audit.record(conn, desk, actor, "key.rotate", key_id, {"scope_id": scope})
+        return _shown(await _found(conn, key_id)), minted.text
+
+
+async def page(
+    desk: Desk, scopes: Collection[str] | None, offset: int, limit: int
+) -> tuple[list[KeyView], int]:
+    """Keys that are not revoked, oldest first; `scopes` None: of every scope."""
     async with desk.store.read() as conn:
-        rows, total = await store.page(conn, scope, offset, limit)
+        rows, total = await store.page(conn, scopes, offset, limit)
     return [_shown(row) for row in rows], total
 
 
@@ -86,11 +130,14 @@ async def get(desk: Desk, key_id: str) -> KeyView:
         return _shown(await _found(conn, key_id))
 
 
-async def revoke(desk: Desk, actor: Actor, key_id: str) -> KeyView:
-    """Revoke for good; every worker refuses the key within a second. Raises Refusal not_found."""
+async def revoke(desk: Desk, actor: Actor, key_id: str, *, guard: Guard | None = None) -> KeyView:
+    """Revoke for good; every worker refuses the key within a second.
+
+    Raises Refusal: not_found, stale.
+    """
     scope = (await get(desk, key_id)).scope
     async with desk.store.write(scope) as conn:
-        await _found(conn, key_id)
+        _look(guard, await _found(conn, key_id))
         await store.revoke(conn, key_id, desk.clock())
         await audit.record(conn, desk, actor, "key.revoke", key_id, {"scope_id": scope})
         row = await store.find(conn, key_id)
@@ -106,23 +153,61 @@ async def _found(conn: Connection, key_id: str) -> store.KeyRow:
     return row
 
 
-def _check(new: NewKey, now: float) -> None:
-    rules.name(new.name)
-    scoping.kind_of(new.scope)
-    rules.count(new.rate_limit, "rate_limit")
-    rules.period(new.rate_limit_period)
-    if new.expires_at is not None and new.expires_at <= now:
+def _look(guard: Guard | None, row: store.KeyRow) -> None:
+    if guard is not None:
+        guard(_shown(row))
+
+
+def _digest(desk: Desk, minted: credential.Minted) -> bytes:
+    return credential.digest(desk.hash_key.expose(), minted.text)
+
+
+def _all_of(new: NewKey) -> KeyChange:
+    return KeyChange(
+        name=new.name,
+        agent=new.agent,
+        allowed_models=new.allowed_models,
+        rate_limit=new.rate_limit,
+        rate_limit_period=new.rate_limit_period,
+        expires_at=new.expires_at,
+    )
+
+
+def _columns(change: KeyChange, now: float) -> dict[str, Any]:
+    """The columns of the fields that were named, checked; the agent's existence is not."""
+    columns: dict[str, Any] = {}
+    if change.name is not UNSET:
+        columns["name"] = rules.name(change.name)
+    if change.agent is not UNSET:
+        columns["agent_id"] = change.agent
+    if change.allowed_models is not UNSET:
+        columns["allowed_models"] = [_model(name) for name in change.allowed_models]
+    if change.rate_limit is not UNSET:
+        columns["rate_limit"] = rules.count(change.rate_limit, "rate_limit")
+    if change.rate_limit_period is not UNSET:
+        columns["rate_limit_period"] = rules.period(change.rate_limit_period)
+    if change.expires_at is not UNSET:
+        columns["expires_at"] = _expiry(change.expires_at, now)
+    return columns
+
+
+def _model(name: str) -> str:
+    if not 1 <= len(name) <= 300 or not name.isprintable():
+        raise Refusal("bad_model", "a model's name is 1-300 characters", "allowed_models")
+    return name
+
+
+def _expiry(moment: float | None, now: float) -> float | None:
+    if moment is not None and moment <= now:
         raise Refusal("bad_time", "the expiry is in the past", "expires_at")
-    for model in new.allowed_models:
-        if not 1 <= len(model) <= 300 or not model.isprintable():
-            raise Refusal("bad_model", "a model's name is 1-300 characters", "allowed_models")
+    return moment
 
 
-async def _check_agent(conn: Connection, new: NewKey) -> None:
-    if new.agent is None:
+async def _check_agent(conn: Connection, scope: str, agent_id: str | None) -> None:
+    if agent_id is None:
         return
-    agent = await store.find_agent(conn, new.agent)
-    if agent is None or agent.scope != new.scope:
+    row = await agents.find(conn, agent_id)
+    if row is None or row.agent.scope != scope:
         raise Refusal("unknown_agent", "no such agent in that scope", "agent")
 
 
@@ -135,7 +220,7 @@ def _shown(row: store.KeyRow) -> KeyView:
         agent=client.agent,
         allowed_models=client.allowed_models,
         rate_limit=client.limit.amount if client.limit else None,
-        rate_limit_period=client.limit.period if client.limit else 60,
+        rate_limit_period=row.rate_limit_period,
         expires_at=client.expires_at,
         preview=f"wg_{client.id}_***",
         created_at=row.created_at,

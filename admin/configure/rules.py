@@ -7,21 +7,23 @@ message ever repeats a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 from admin.configure.identity import read_id
 from admin.configure.refusals import Refusal
 from admin.permit import Actor, allows
 from gateway.catalog import Catalog
+from gateway.client.hygiene import settable
 from gateway.providers import TEMPLATES, is_custom
 from gateway.settings import REFERENCE_PREFIX
-from gateway.shapes import GLOBAL, AuthType, DialectName
+from gateway.shapes import GLOBAL, AuthType, DialectName, Setting
 from gateway.vault import REFERENCE_FOLDER, is_reference, looks_masked
 
 MOST = 1_000_000_000  # every count and period fits a database's 32-bit integer
 DIALECTS: tuple[DialectName, ...] = ("openai", "azure", "anthropic", "gemini")
 AUTH_TYPES: tuple[AuthType, ...] = ("api_key", "bearer", "none")
+BEDROCK = "amazon-bedrock"
 SETTINGS = frozenset(
     {"organization", "project", "region", "location", "resourceName", "apiVersion"}
     | {template.setting for template in TEMPLATES.values() if template.url}
@@ -75,28 +77,82 @@ def dialect(name: DialectName | None, provider_id: str) -> DialectName | None:
     return name
 
 
-def auth_type(name: AuthType) -> AuthType:
-    if name not in AUTH_TYPES:
+def auth_type(name: AuthType, provider_id: str) -> AuthType:
+    """How the key is presented; AWS signatures are Bedrock's alone."""
+    offered = (*AUTH_TYPES, "aws_sigv4") if provider_id == BEDROCK else AUTH_TYPES
+    if name not in offered:
         later = "comes later" if name in get_args(AuthType) else "is no auth type"
-        message = f"{name[:64]} {later}; use {', '.join(AUTH_TYPES)}"
+        if name == "aws_sigv4":
+            later = f"is {BEDROCK}'s alone"
+        message = f"{name[:64]} {later}; use {', '.join(offered)}"
         raise Refusal("bad_auth_type", message, "auth_type")
     return name
 
 
-def settings(values: Mapping[str, str]) -> dict[str, str]:
+def settings(values: Mapping[str, Setting]) -> dict[str, Setting]:
     """Non-secret settings, by their published names; references have no place in them."""
-    for name, value in values.items():
-        if name not in SETTINGS:
-            known = ", ".join(sorted(SETTINGS))
-            raise Refusal(
-                "bad_settings", f"no setting {name[:64]!r}; there are {known}", "settings"
-            )
-        if len(value) > 256 or not _KEY.fullmatch(value):
-            message = f"{name} must be 1-256 printable characters without spaces"
+    return {name: _setting(name, value) for name, value in values.items()}
+
+
+def _setting(name: str, value: Setting) -> Setting:
+    if name in TABLES:
+        return TABLES[name](value)
+    if name not in SETTINGS:
+        known = ", ".join(sorted({*SETTINGS, *TABLES}))
+        raise Refusal("bad_settings", f"no setting {name[:64]!r}; there are {known}", "settings")
+    if not isinstance(value, str) or len(value) > 256 or not _KEY.fullmatch(value):
+        message = f"{name} must be 1-256 printable characters without spaces"
+        raise Refusal("bad_settings", message, "settings")
+    if value.startswith(_REFERRING):
+        raise Refusal("bad_settings", f"{name} cannot be a reference", "settings")
+    if name in ("region", "location") and not is_region(value):
+        raise Refusal("bad_settings", f"{name} is a name such as us-east-1", "settings")
+    return value
+
+
+def is_region(text: str) -> bool:
+    """Whether a region can be called that."""
+    return _REGION.fullmatch(text) is not None
+
+
+def _table(name: str, value: Setting) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > _ROWS:
+        raise Refusal("bad_settings", f"{name} is a table of at most {_ROWS} rows", "settings")
+    return dict(value)
+
+
+def _headers(value: Setting) -> Setting:
+    """More headers for the provider; none that carry keys or frame the message."""
+    rows = _table("headers", value)
+    for header, text in rows.items():
+        if not _TOKEN.fullmatch(header) or not settable(header.lower().encode()):
+            raise Refusal("bad_settings", f"the header {header[:64]!r} cannot be set", "settings")
+        if not 1 <= len(text) <= 500 or not text.isascii() or not text.isprintable():
+            message = f"the header {header} must be 1-500 printable ASCII characters"
             raise Refusal("bad_settings", message, "settings")
-        if value.startswith(_REFERRING):
-            raise Refusal("bad_settings", f"{name} cannot be a reference", "settings")
-    return dict(values)
+        if text.startswith(_REFERRING):
+            raise Refusal("bad_settings", f"the header {header} cannot be a reference", "settings")
+    return {header.lower(): text for header, text in rows.items()}
+
+
+def _deployments(value: Setting) -> Setting:
+    """Azure: the name of the deployment that stands for a model."""
+    rows = _table("deployments", value)
+    for model, name in rows.items():
+        if not 1 <= len(model) <= 300 or not model.isprintable() or not _DEPLOYMENT.fullmatch(name):
+            message = "deployments are rows of a model and 1-64 of A-Z a-z 0-9 . _ -"
+            raise Refusal("bad_settings", message, "settings")
+    return rows
+
+
+_ROWS = 100
+_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+){0,5}", re.ASCII)
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
+_DEPLOYMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+TABLES: Mapping[str, Callable[[Setting], Setting]] = {
+    "headers": _headers,
+    "deployments": _deployments,
+}
 
 
 def key(text: str, actor: Actor) -> tuple[str, bool]:

@@ -1,11 +1,12 @@
-"""Scopes: which ids there can be, and making the row (and the gateway) on the first write.
+"""Scopes: which ids there can be, what each inherits from, and making the row on the first write.
 
-Never called by a read. Called by configs, gateways and keys inside their transactions.
+A read makes nothing. Called by the other files of the desk inside their transactions.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from admin.configure.refusals import Refusal
 from gateway.paths import RESERVED_ACCOUNTS
@@ -26,27 +27,27 @@ _GATEWAY = re.compile(
 )
 
 
-def kind_of(scope_id: str) -> ScopeKind:
-    """The kind of a scope by its id. Raises Refusal: bad_scope, reserved."""
+def kind_of(scope_id: str, field: str = "scope") -> ScopeKind:
+    """The kind of a scope by its id. Raises Refusal bad_scope or reserved, naming `field`."""
     if scope_id == GLOBAL:
         return "global"
     if _GROUP.fullmatch(scope_id):
         return "group"
     if _INSTANCE.fullmatch(scope_id):
         return "instance"
-    parts(scope_id)
+    parts(scope_id, field)
     return "gateway"
 
 
-def parts(scope_id: str) -> tuple[str, str]:
+def parts(scope_id: str, field: str = "scope") -> tuple[str, str]:
     """Account and gateway id of a gateway's scope. Raises Refusal: bad_scope, reserved."""
     found = _GATEWAY.fullmatch(scope_id)
     if found is None:
         expected = "global, group:gr_…, gateway:{account}/{gateway} or instance:{id}"
-        raise Refusal("bad_scope", f"no scope can be called that; use {expected}", "scope")
+        raise Refusal("bad_scope", f"no scope can be called that; use {expected}", field)
     account = found["account"]
     if account.lower() in _RESERVED:
-        raise Refusal("reserved", f"{account} is a reserved word, not an account", "scope")
+        raise Refusal("reserved", f"{account} is a reserved word, not an account", field)
     return account, found["gateway"]
 
 
@@ -57,6 +58,31 @@ async def ensure(conn: Connection, scope_id: str, now: float) -> None:
         await scopes.add(conn, Scope(scope_id, kind, GLOBAL), now)
     if kind == "gateway" and await gateways.find(conn, scope_id) is None:
         await gateways.add(conn, fresh_gateway(scope_id, now))
+
+
+async def chain(conn: Connection, scope_id: str) -> tuple[str, ...]:
+    """The scope and those it inherits from, nearest first, as requests look through them.
+
+    Of a scope that is not stored: what it would inherit once it is.
+    """
+    known = {scope.id: scope for scope in await scopes.everyone(conn)}
+    return inherited(known, scope_id)
+
+
+def inherited(known: Mapping[str, Scope], scope_id: str) -> tuple[str, ...]:
+    """The same, where all scopes have been read."""
+    walked: list[str] = []
+    here: str | None = scope_id
+    while here is not None and here not in walked:
+        walked.append(here)
+        here = _next(known.get(here))
+    return tuple(walked)
+
+
+def _next(scope: Scope | None) -> str | None:
+    if scope is None:  # not stored: it would be made below global
+        return GLOBAL
+    return scope.parent if scope.inherits else None
 
 
 def fresh_gateway(scope_id: str, now: float) -> dict[str, object]:

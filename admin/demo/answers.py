@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 from admin.demo import (
     anthropic_messages,
+    bedrock_runtime,
     gemini_content,
     openai_chat,
     openai_media,
@@ -23,7 +24,7 @@ from admin.demo import (
 from admin.demo.ask import Ask, Handler, form
 from admin.demo.script import Pair, Received, Script
 
-Tongue = Literal["openai", "anthropic", "gemini"]
+Tongue = Literal["openai", "anthropic", "gemini", "bedrock"]
 
 _REFUSED_KEY = "sk-refuse"
 _RETRY: list[Pair] = [(b"retry-after", b"7"), (b"retry-after-ms", b"7000")]
@@ -31,6 +32,7 @@ _ERRORS = {
     "openai": openai_chat.error,
     "anthropic": anthropic_messages.error,
     "gemini": gemini_content.error,
+    "bedrock": bedrock_runtime.error,
 }
 _LISTS: Mapping[str, Handler] = {
     "openai": openai_chat.models,
@@ -44,6 +46,9 @@ _ONES: Mapping[str, Handler] = {
 }
 _ID = r"(?P<id>[^/]+)"
 _GEMINI = r"/models/(?P<model>.+)(?::|%3[Aa])"
+_BEDROCK = r"/model/(?P<model>.+)/"
+_BEDROCK_PATH = re.compile(r"/model/.+/[a-z-]+$|/foundation-models(/|$)")
+_SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/")
 
 
 def _models(ask: Ask) -> Script:
@@ -60,6 +65,13 @@ _ROWS: tuple[tuple[str, str, Handler], ...] = (
     ("POST", _GEMINI + "countTokens", gemini_content.count_tokens),
     ("POST", _GEMINI + "embedContent", gemini_content.embed),
     ("POST", _GEMINI + "batchEmbedContents", gemini_content.embed_several),
+    ("POST", _BEDROCK + "converse", bedrock_runtime.converse),
+    ("POST", _BEDROCK + "converse-stream", bedrock_runtime.converse_stream),
+    ("POST", _BEDROCK + "invoke", bedrock_runtime.invoke),
+    ("POST", _BEDROCK + "invoke-with-response-stream", bedrock_runtime.invoke_stream),
+    ("POST", _BEDROCK + "count-tokens", bedrock_runtime.count_tokens),
+    ("GET", "/foundation-models", bedrock_runtime.models),
+    ("GET", "/foundation-models/(?P<model>.+)", bedrock_runtime.model),
     ("POST", "/messages", anthropic_messages.messages),
     ("POST", "/messages/count_tokens", anthropic_messages.count_tokens),
     ("POST", "/chat/completions", openai_chat.chat),
@@ -116,6 +128,8 @@ def tongue_of(received: Received) -> Tongue:
     """Whose API the request means: by its path, or by its headers where paths are alike."""
     if re.search(r"/messages(/|$)", received.path) or received.header(b"anthropic-version"):
         return "anthropic"
+    if _BEDROCK_PATH.search(received.path):
+        return "bedrock"
     if re.search(_GEMINI, received.path):
         return "gemini"
     if received.header(b"x-goog-api-key") or received.header(b"x-goog-api-client"):
@@ -143,6 +157,7 @@ def _keys(received: Received) -> list[str]:
     for value in received.values(b"authorization"):
         scheme, _, key = value.decode("latin-1").partition(" ")
         found += [key.strip()] if scheme.lower() == "bearer" else []
+        found += _SIGNED.findall(value.decode("latin-1"))
     found += parse_qs(received.query).get("key", [])
     return [key for key in found if key]
 

@@ -178,7 +178,9 @@ class _Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.transport = cast(asyncio.Transport, transport)
         # Written out means handed to the kernel: a reset would throw away what is still here.
-        self.transport.set_write_buffer_limits(high=0)
+        # TLS pauses at the mark itself, and at 0 it would for ever.
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        self.transport.set_write_buffer_limits(high=1 if encrypted else 0)
         self.number = self.upstream.opened(self)
 
     def data_received(self, data: bytes) -> None:

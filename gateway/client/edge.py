@@ -25,7 +25,10 @@ _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@|]|%[0-9A-Fa-f]{2}|/(?!/))
 _HIDDEN = re.compile(rb"%(?:2[eEfF]|5[cC]|[01][0-9A-Fa-f]|7[fF])")
 _DOTS = re.compile(rb"/\.{1,2}(?:/|$)")
 # An ARN in a Bedrock model id carries its slash encoded: the one place where that is right.
-_ARN_PATH = re.compile(rb"/model/[^/]+/[a-z-]+")
+_ARN_PATH = re.compile(
+    rb"(?:/v1/[^/%]+/[^/%]+/(?:aws-|amazon-)?bedrock(?:/bedrock-runtime/[a-z0-9-]+)?)?"
+    rb"/model/[^/]+/[a-z-]+"
+)
 
 
 def check(scope: AsgiScope) -> None:
@@ -55,8 +58,10 @@ def _path_problem(raw_path: bytes) -> str | None:
 
 
 def _is_arn(raw_path: bytes) -> bool:
-    without_slashes = raw_path.replace(b"%2F", b"").replace(b"%2f", b"")
-    return bool(_ARN_PATH.fullmatch(raw_path)) and not _HIDDEN.search(without_slashes)
+    # Read as slashes they must not climb, or hide anything, either.
+    plain = raw_path.replace(b"%2F", b"/").replace(b"%2f", b"/")
+    climbs = _PATH.fullmatch(plain) is None or _DOTS.search(plain) or _HIDDEN.search(plain)
+    return bool(_ARN_PATH.fullmatch(raw_path)) and not climbs
 
 
 def _has_body(headers: Headers) -> bool:

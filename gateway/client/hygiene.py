@@ -1,6 +1,7 @@
 """Which headers may cross the house, each way: the rules of "no credential, no cookie, no hop".
 
-Pure. Used by inject.py towards the upstream and by stream.py towards the client.
+Pure. Used by inject.py towards the upstream and by stream.py towards the client; the desk asks
+`settable` of the headers a config adds.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ _HOP_BY_HOP = frozenset(
 # Where a request came from, and how it was framed, is between us and the client.
 _NOT_UPSTREAM = frozenset(
     {b"host", b"content-length", b"expect", b"accept-encoding", b"forwarded", b"via"}
+    # A client's AWS signature was made for us; for the upstream we make one ourselves.
+    | {b"x-amz-date", b"x-amz-content-sha256", b"x-amz-security-token"}
 )
 _NOT_UPSTREAM_PREFIXES = (
     b"x-forwarded-",
@@ -36,7 +39,10 @@ _NOT_UPSTREAM_PREFIXES = (
     b"cf-",
     b"wardgate-",
     b"sec-",
+    b"amz-sdk-",
 )
+# What says how the body is to be read is the client's to say.
+_ABOUT_THE_BODY = frozenset({b"content-type", b"content-encoding", b"content-range"})
 # alt-svc would send the client past us to the provider itself.
 _NOT_BACK = frozenset({b"alt-svc", b"clear-site-data", b"server-timing-allow-origin"})
 # Whatever a header is called: if its name says credential, it does not cross.
@@ -68,6 +74,14 @@ def towards_client(headers: Headers) -> Headers:
         for name, value in headers
         if _may_come_back(name) and name not in listed and not _BAD_VALUE.search(value)
     ]
+
+
+def settable(name: bytes) -> bool:
+    """Whether a config may add a header of this name, in lower case, to what it sends.
+
+    Never one that frames the message, says what its body is, or is called like a credential.
+    """
+    return bool(name) and _may_go_upstream(name) and name not in _ABOUT_THE_BODY
 
 
 @lru_cache(maxsize=2048)

@@ -28,8 +28,11 @@ def notes_of(
     if exchange.candidate is not None:
         config = exchange.candidate.config
         notes += _served_by(config.provider, config.alias)
-    if exchange.sent is not None and now is not None:
-        upstream, total = now - exchange.sent, now - exchange.started
+    if exchange.abandoned:
+        notes.append((b"wardgate-attempts", b"%d" % exchange.attempts))
+    sent = exchange.first_sent
+    if sent is not None and now is not None:
+        upstream, total = now - sent, now - exchange.started
         timing = b"upstream;dur=%.1f, gateway;dur=%.1f"
         notes.append((b"server-timing", timing % (upstream * 1e3, (total - upstream) * 1e3)))
     return notes

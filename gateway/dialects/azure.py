@@ -49,7 +49,7 @@ def target(config: ProviderConfig, match: Match, query: bytes) -> tuple[bytes, b
 def _versioned(config: ProviderConfig, query: bytes) -> bytes:
     if any(pair.startswith(b"api-version=") for pair in query.split(b"&")):
         return query
-    version = b"api-version=" + config.settings.get("apiVersion", API_VERSION).encode()
+    version = b"api-version=" + str(config.settings.get("apiVersion", API_VERSION)).encode()
     return query + b"&" + version if query else version
 
 

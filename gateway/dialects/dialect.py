@@ -74,6 +74,7 @@ _CREDENTIALS: Final = frozenset(
         *("key", "api_key", "api-key", "apikey", "x-api-key", "x-goog-api-key"),
         *("subscription-key", "access_token", "oauth_token"),
         *("authorization", "cf-aig-authorization"),
+        *("x-amz-credential", "x-amz-signature", "x-amz-security-token"),
     }
 )
 

@@ -46,9 +46,9 @@ def target(config: ProviderConfig, match: Match, query: bytes) -> tuple[bytes, b
 
 def authorize(config: ProviderConfig, secret: bytes) -> Headers:
     account = [
-        (header, config.settings[name].encode())
+        (header, value.encode())
         for name, header in _ACCOUNT
-        if config.settings.get(name)
+        if isinstance(value := config.settings.get(name), str) and value
     ]
     return bearer(config, secret) + account
 

@@ -9,14 +9,20 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from gateway.dialects import anthropic, azure, gemini, openai
+from gateway.dialects import anthropic, azure, bedrock, gemini, openai
 from gateway.dialects.dialect import Dialect, ModelEntry
 from gateway.shapes import DialectName
 
 __all__ = ["DIALECTS", "Dialect", "ModelEntry", "speaks"]
 
 DIALECTS: Final[Mapping[DialectName, Dialect]] = MappingProxyType(
-    {"openai": openai, "azure": azure, "anthropic": anthropic, "gemini": gemini}
+    {
+        "openai": openai,
+        "azure": azure,
+        "anthropic": anthropic,
+        "gemini": gemini,
+        "bedrock": bedrock,
+    }
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.health import Report
 from gateway.settings import PREFIX, Settings
 from gateway.shapes import Secret
 
@@ -33,6 +34,7 @@ class Boot(msgspec.Struct, frozen=True, tag="boot"):
     count: int = 1
     snapshot: str = ""
     metrics: str = ""
+    catalog: str = ""
 
     def __repr__(self) -> str:
         return f"Boot(index={self.index}, count={self.count})"
@@ -60,7 +62,13 @@ class Used(msgspec.Struct, frozen=True, tag="used"):
     keys: dict[str, float]
 
 
-Message = Boot | Reload | Stop | Serving | Used
+class Health(msgspec.Struct, frozen=True, tag="health"):
+    """Worker → parent: how attempts at providers ended since the last report."""
+
+    report: Report
+
+
+Message = Boot | Reload | Stop | Serving | Used | Health
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 

@@ -1,7 +1,8 @@
 """Publishes routing tables: compiles the store's rows, writes the sealed file, wakes the workers.
 
-Follows the store's revision, and hands it back when keys were last used. A store that is away, or
-holds what cannot be compiled, leaves the last table serving. Called by `wardgate serve`.
+Follows the store's revision, and hands it what workers report: when keys were last used, how
+providers did. A store that is away, or holds what cannot be compiled, leaves the last table serving
+and takes the reports later. The synced catalog goes the same way. Called by `wardgate serve`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.catalog import Catalog
-from gateway.errors import StartRefused, WardgateError
+from gateway.catalog import Catalog, load
+from gateway.errors import CatalogBroken, StartRefused, WardgateError
+from gateway.health import Judged
 from gateway.logs import request_logger
+from gateway.process.ledger import Due
 from gateway.process.pipe import Reload
+from gateway.process.scrape import fleet
+from gateway.process.shelf import Shelf
 from gateway.process.supervise import House
 from gateway.settings import Settings
 from gateway.snapshot import pack, unpack
+from gateway.store import catalogs
 from gateway.store.compile import compile_snapshot, revision
-from gateway.store.engine import Store, open_store
+from gateway.store.engine import Store, current_revision, open_store
+from gateway.store.health import keep, sweep
+from gateway.store.proofs import Proof
 from gateway.store.telemetry import record_used
 from gateway.vault import KeyRing
 
@@ -32,13 +40,15 @@ from gateway.vault import KeyRing
 LOOK_EVERY = 0.4
 FLUSH_EVERY = 1.0
 COMPLAIN_EVERY = 30.0
+SWEEP_EVERY = 60.0
 # A store that answers nothing at all is away, too.
 PATIENCE = 10.0
+_UNREAD = catalogs.Stamp("", 0.0)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a table is compiled from, and what seals it."""
+    """What a table is compiled from, and what seals it. `catalog` until another one was synced."""
 
     settings: Settings
     ring: KeyRing
@@ -54,7 +64,9 @@ class Publisher:
         self._source = source
         self._store = store
         self._revision = -1
-        self._flushed = self._complained = 0.0
+        self._catalog = source.catalog
+        self._stamp: catalogs.Stamp | None = _UNREAD
+        self._flushed = self._complained = self._swept = 0.0
         self._away = False
         self._log = request_logger()
 
@@ -94,9 +106,13 @@ class Publisher:
         self._flushed = 0.0
         problem = await failure(self._flush())
         if problem is not None:
-            self._log.error("last uses of keys are not kept", error=summary(problem))
+            self._log.error("what workers reported last is not kept", error=summary(problem))
         if self._store is not None:
             await self._store.aclose()
+
+    async def fleet(self) -> Sequence[Judged]:
+        """Everybody's health, for whoever scrapes; nothing of it while the store is away."""
+        return await fleet(self._store, self._source.clock()) if self._store is not None else ()
 
     async def _look(self) -> None:
         if self._store is None:
@@ -108,24 +124,61 @@ class Publisher:
 
     async def _publish(self, store: Store) -> None:
         source = self._source
+        async with store.read() as conn:
+            seen, stamp = await current_revision(conn), await catalogs.stamp(conn)
+            row = await catalogs.find(conn) if stamp != self._stamp else None
+        if stamp != self._stamp:
+            await self._take_catalog(row)
+            self._stamp = stamp
         snapshot = await compile_snapshot(
-            store, source.ring, source.catalog, source.settings, source.clock()
+            store, source.ring, self._catalog, source.settings, source.clock()
         )
         sealed = await asyncio.to_thread(pack, snapshot, source.ring)
         await asyncio.to_thread(write_private, self._house.snapshot, sealed)
-        self._revision = snapshot.revision
+        # Of the catalog's reading: what was synced since then is noticed at the next look.
+        self._revision = seen
+
+    async def _take_catalog(self, row: catalogs.Stored | None) -> None:
+        """Put what was synced where workers find it; what is damaged changes nothing."""
+        file = self._house.catalog
+        if row is None:
+            file.unlink(missing_ok=True)
+            self._catalog = load()
+            return
+        try:
+            self._catalog = await asyncio.to_thread(catalogs.opened, row)
+        except CatalogBroken as error:
+            self._log.error("stored catalog not taken", error=str(error))
+            self._catalog = Shelf(file).catalog  # the last good one, as workers have it
+            return
+        await asyncio.to_thread(write_private, file, row.data)
+        os.utime(file, (row.synced_at, row.synced_at))
 
     async def _flush(self) -> None:
-        """Keep when keys were last used; what the store does not take stays for the next time."""
+        """Keep what workers reported; what the store does not take stays for the next time."""
         if self._store is None or time.monotonic() - self._flushed < FLUSH_EVERY:
             return
         self._flushed = time.monotonic()
         used = self._house.take_used()
-        if used:
-            problem = await failure(record_used(self._store, used))
-            if problem is not None:
-                self._house.put_back(used)
-                raise problem
+        try:
+            await record_used(self._store, used)
+        except BaseException:  # running out of patience is a cancellation
+            self._house.put_back(used)
+            raise
+        await self._keep_health(self._store)
+
+    async def _keep_health(self, store: Store) -> None:
+        ledger, now = self._house.ledger, self._source.clock()
+        due = ledger.take(now)
+        if due:
+            try:
+                await keep(store, ledger.source, due.counts, _proofs(due))
+            except BaseException:
+                ledger.put_back(due)
+                raise
+        if time.monotonic() - self._swept > SWEEP_EVERY:
+            self._swept = time.monotonic()
+            await sweep(store, now)
 
     def _note(self, problem: BaseException | None) -> None:
         """Say that the store went away, now and then that it still is, and that it is back."""
@@ -138,6 +191,13 @@ class Publisher:
             self._complained = time.monotonic()
             self._log.error("store away or unreadable, serving on", error=summary(problem))
         self._away = True
+
+
+def _proofs(due: Due) -> dict[str, Proof]:
+    return {
+        config_id: Proof(seen.version, seen.outcome, seen.at)
+        for config_id, seen in due.looks.items()
+    }
 
 
 async def failure(work: Coroutine[Any, Any, object]) -> BaseException | None:

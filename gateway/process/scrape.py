@@ -1,30 +1,40 @@
 """Metrics and health of a gateway that runs without the admin app: three GET paths, no more.
 
-Answered by the parent, from the folder its workers write to. Nothing here knows a worker.
+Answered by the parent, from the folder its workers write to and the health in the store. Nothing
+here knows a worker.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 
+from gateway.health import Judged
 from gateway.metrics import exposition
+from gateway.store.engine import Store
+from gateway.store.health import judged
 
-PATIENCE = 5.0
+PATIENCE = 8.0
+STORE_PATIENCE = 4.0
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}
 
 
 @asynccontextmanager
 async def answering_scrapes(
-    sockets: Sequence[socket.socket], folder: str, ready: Callable[[], bool], *, open_to_all: bool
+    sockets: Sequence[socket.socket],
+    folder: str,
+    ready: Callable[[], bool],
+    health: Callable[[], Awaitable[Sequence[Judged]]],
+    *,
+    open_to_all: bool,
 ) -> AsyncIterator[None]:
     """Answer on bound `sockets` while the block runs; `open_to_all`: metrics off loopback too."""
 
-    def answer(path: str, peer: str) -> tuple[int, bytes]:
+    async def answer(path: str, peer: str) -> tuple[int, bytes]:
         if path == "/livez":
             return 200, b"ok\n"
         if path == "/readyz":
@@ -33,14 +43,15 @@ async def answering_scrapes(
             return 404, b"/metrics, /livez or /readyz\n"
         if not (open_to_all or ip_address(peer).is_loopback):
             return 403, b"WARDGATE_METRICS_OPEN=true opens this to other machines\n"
-        return 200, exposition(folder)
+        # Many files and many figures: what else the parent does goes on meanwhile.
+        return 200, await asyncio.to_thread(exposition, folder, await health())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(PATIENCE):
                 head = await reader.readuntil(b"\r\n\r\n")
                 peer = writer.get_extra_info("peername")[0]
-                writer.write(_answer(*answer(_path(head), peer)))
+                writer.write(_answer(*await answer(_path(head), peer)))
                 await writer.drain()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # a scraper that talks nonsense or left: the next one is on its way
@@ -51,6 +62,17 @@ async def answering_scrapes(
         for sock in sockets:
             await servers.enter_async_context(await asyncio.start_server(serve, sock=sock))
         yield
+
+
+async def fleet(store: Store, now: float) -> Sequence[Judged]:
+    """Everybody's health; nothing of it when the store does not say: the rest is still shown."""
+    asking = asyncio.ensure_future(judged(store, now))
+    await asyncio.wait([asking], timeout=STORE_PATIENCE)
+    if not asking.done():
+        asking.cancel()
+        await asyncio.wait([asking])
+        return ()
+    return () if asking.exception() else tuple(asking.result().values())
 
 
 def _path(head: bytes) -> str:

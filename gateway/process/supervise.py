@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Any, Self
 
 from gateway.errors import StartRefused
 from gateway.process.child import Child, Hooks, Role, environment
-from gateway.process.pipe import Boot, Message, Used, spell
+from gateway.process.ledger import Ledger
+from gateway.process.pipe import Boot, Health, Message, Used, spell
 from gateway.settings import Settings
 
 # So many short lives before anything was ever served: it is not going to work.
@@ -61,6 +63,7 @@ class House:
     def __init__(self, plan: Plan, env: Mapping[str, str]) -> None:
         self.plan = plan
         self.snapshot = snapshot_file(plan.settings)
+        self.catalog = catalog_file(plan.settings)
         self.metrics = plan.settings.data_dir / f"metrics-{os.getpid()}-{secrets.token_hex(4)}"
         self._lock = -1
         self.closing = asyncio.Event()
@@ -68,6 +71,7 @@ class House:
         self._trouble = ""
         self._opened = False
         self._used: dict[str, float] = {}
+        self.ledger = Ledger()
         hooks, env = Hooks(self._heard, self._died), environment(env)
         # Only workers write there: what another process would say of requests in flight is 0.
         counting = {**env, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
@@ -154,14 +158,17 @@ class House:
     def _boot(self, ring: Ring) -> None:
         settings, keys, count = spell(self.plan.settings), list(ring), len(self.workers)
         snapshot, metrics = str(self.snapshot), str(self.metrics)
+        catalog = str(self.catalog)
         for index, child in enumerate(self.workers):
-            child.boot(Boot(settings, keys, index, count, snapshot, metrics))
+            child.boot(Boot(settings, keys, index, count, snapshot, metrics, catalog))
         for child in self.neighbours:
             child.boot(Boot(settings, keys, metrics=metrics))
 
     def _heard(self, _: Child, message: Message) -> None:
         if isinstance(message, Used):
             self._used.update(message.keys)
+        elif isinstance(message, Health):
+            self.ledger.add(message.report, time.time())
 
     def _died(self, child: Child, code: int) -> None:
         self.plan.died(child.role.name, child.pid, code)
@@ -183,6 +190,14 @@ class House:
 def snapshot_file(settings: Settings) -> Path:
     """Where the sealed routing table lies: what workers read, and the cold-start copy."""
     return settings.data_dir / "snapshot.sealed"
+
+
+def catalog_file(settings: Settings) -> Path:
+    """Where the synced catalog lies, beside the table: there is none while the packaged one holds.
+
+    Not sealed: where a key may go stands in the table.
+    """
+    return settings.data_dir / "catalog.json.xz"
 
 
 def listen(host: str, port: int) -> list[socket.socket]:

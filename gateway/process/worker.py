@@ -11,12 +11,13 @@ import socket
 import sys
 from pathlib import Path
 
-from gateway import catalog, logs, masking
+from gateway import logs, masking
 from gateway.app import build
 from gateway.client.listener import server_config
 from gateway.errors import SealBroken
-from gateway.process.pipe import Boot, Message, Pipe, Reload, Serving, Used
+from gateway.process.pipe import Boot, Health, Message, Pipe, Reload, Serving, Used
 from gateway.process.server import Server, run, serve
+from gateway.process.shelf import Shelf
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot, unpack
 from gateway.vault import KeyRing
@@ -35,8 +36,12 @@ class Worker:
         settings = Settings.from_env(boot.settings)
         logs.configure(settings.log_level, masking.mask)
         self._log = logs.request_logger()
+        self._shelf = Shelf(Path(boot.catalog) if boot.catalog else None)
+        self._looking = asyncio.Lock()
+        self._look: asyncio.Task[None] | None = None
+        self._say_flaw()
         share = (boot.index, boot.count)
-        self.gateway = build(settings, self._ring, catalog.load(), self._read(), share=share)
+        self.gateway = build(settings, self._ring, self._shelf.catalog, self._read(), share=share)
         self.server = Server(server_config(self.gateway, settings), self._say_serving)
 
     def heed(self, message: Message) -> None:
@@ -49,6 +54,20 @@ class Worker:
             self._log.error("routing table not taken", error=str(error), serving=self._revision)
         else:
             self._say_serving()
+        if self._shelf.stale():
+            self._look = asyncio.create_task(self._look_at_shelf())
+
+    async def _look_at_shelf(self) -> None:
+        """Take up a new catalog; reading it takes longer than a request may wait."""
+        async with self._looking:  # the file read last is the one that stays
+            catalog = await asyncio.to_thread(self._shelf.read) if self._shelf.stale() else None
+        if catalog is not None:
+            self.gateway.swap_catalog(catalog)
+        self._say_flaw()
+
+    def _say_flaw(self) -> None:
+        if self._shelf.flaw:
+            self._log.error("catalog not taken, serving by the last one", error=self._shelf.flaw)
 
     async def report(self) -> None:
         """Tell the parent what happened since the last time, every second."""
@@ -60,6 +79,9 @@ class Worker:
         used = self.gateway.take_used()
         if used:
             self._pipe.send(Used(used))
+        report = self.gateway.take_health()
+        if report.counts:
+            self._pipe.send(Health(report))
 
     def _read(self) -> Snapshot:
         snapshot = unpack(self._file.read_bytes(), self._ring)

@@ -2,12 +2,13 @@
 
 A row's code covers the row before it; the head's code covers how many rows there are, so an edited,
 removed or swapped row shows, and so does a cut-off end. Written inside the desk's transactions.
+What was verified before need not be read again: a Mark says how far.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Row, Select, insert, select, update
@@ -40,6 +41,25 @@ class Stored:
     mac: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place in the chain: the id and the code of a row."""
+
+    id: int
+    mac: bytes
+
+
+BEGINNING = Mark(0, _GENESIS)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`mark`: how far the chain holds. `flaw`: what is wrong first, in words; None: nothing."""
+
+    mark: Mark
+    flaw: str | None
+
+
 async def begin(conn: Connection, key: bytes) -> None:
     """Write the head of an empty chain; done once, when the key is made."""
     await conn.execute(insert(audit_head).values(id=1, **_head(key, 0, _GENESIS)))
@@ -62,18 +82,73 @@ async def page(conn: Connection, limit: int, before: int | None) -> list[Stored]
     return [_stored(row) for row in await conn.execute(wanted)]
 
 
-async def intact(conn: Connection, key: bytes, chunk: int = _CHUNK) -> bool:
-    """Whether every row and the head are as they were written. Reads all, `chunk` at a time."""
-    last, previous = 0, _GENESIS
-    while rows := [_stored(row) for row in await conn.execute(_after(last, chunk))]:
-        for row in rows:
-            expected = _mac(key, last + 1, row.entry, previous)
-            if not hmac.compare_digest(expected, row.mac):
-                return False
-            last, previous = row.id, row.mac
+async def whole(conn: Connection, key: bytes, shown: Sequence[Stored], top: int) -> bool:
+    """Whether `shown`, newest first, begins at row `top` and is as it was written, without gaps."""
+    if not shown or shown[0].id != top:
+        return not shown and top == 0
+    before = await page(conn, 1, shown[-1].id)
+    start = Mark(before[0].id, before[0].mac) if before else BEGINNING
+    return _follow(key, start, reversed(shown))[1] is None
+
+
+async def length(conn: Connection) -> int:
+    """How many rows the head says there are."""
+    return int(await conn.scalar(select(audit_head.c.last)) or 0)
+
+
+async def verify(
+    conn: Connection,
+    key: bytes,
+    since: Mark,
+    told: Callable[[int], None] = lambda _: None,
+    chunk: int = _CHUNK,
+) -> Verdict:
+    """Verify the rows after `since`, `chunk` at a time, and the head; `told` how far it is.
+
+    That the row of `since` still stands there is looked at, what is before it is not.
+    """
+    if not await _stands(conn, since):
+        return Verdict(since, f"row {since.id} is not what it was when it was verified")
+    mark = since
+    while rows := [_stored(row) for row in await conn.execute(_after(mark.id, chunk))]:
+        mark, wrong = _follow(key, mark, rows)
+        if wrong is not None:
+            return Verdict(mark, _flaw(mark, wrong))
+        told(mark.id)
+    return Verdict(mark, await _head_flaw(conn, key, mark))
+
+
+async def _stands(conn: Connection, mark: Mark) -> bool:
+    mac = await conn.scalar(select(audit.c.mac).where(audit.c.id == mark.id))
+    return mark == BEGINNING or (mac is not None and bytes(mac) == mark.mac)
+
+
+def _follow(key: bytes, mark: Mark, rows: Iterable[Stored]) -> tuple[Mark, Stored | None]:
+    """How far from `mark` on the rows are those that were written, and the first that is not."""
+    for row in rows:
+        expected = _mac(key, mark.id + 1, row.entry, mark.mac)
+        if row.id != mark.id + 1 or not hmac.compare_digest(expected, row.mac):
+            return mark, row
+        mark = Mark(row.id, row.mac)
+    return mark, None
+
+
+def _flaw(mark: Mark, row: Stored) -> str:
+    if row.id != mark.id + 1:
+        return f"row {mark.id + 1} is missing"
+    return f"row {row.id} is not as it was written"
+
+
+async def _head_flaw(conn: Connection, key: bytes, mark: Mark) -> str | None:
     head = (await conn.execute(select(audit_head))).first()
-    wanted = _head(key, last, previous)
-    return head is not None and all(getattr(head, name) == value for name, value in wanted.items())
+    if head is None:
+        return "the head, which says how many rows there are, is missing"
+    wanted = _head(key, mark.id, mark.mac)
+    if all(getattr(head, name) == value for name, value in wanted.items()):
+        return None
+    if head.last > mark.id:
+        return f"row {mark.id + 1} is missing, the end was cut off"
+    return "the head, which says how many rows there are, is not as it was written"
 
 
 def _after(last: int, chunk: int) -> Select[tuple[object, ...]]:

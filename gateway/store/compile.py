@@ -6,17 +6,24 @@ more stays in the table as inactive: leaving it out would let requests walk on t
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
 from gateway.catalog import Catalog
 from gateway.settings import Settings
-from gateway.shapes import Choice, DialectName, ProviderConfig, RateLimit
-from gateway.snapshot import Snapshot, by_scope
-from gateway.store import configs, gateways, keys, scopes, sealed
+from gateway.shapes import DialectName, ProviderConfig, RateLimit
+from gateway.snapshot import Snapshot, by_name, by_scope
+from gateway.store import (
+    agents,
+    choices,
+    configs,
+    enablement,
+    gateways,
+    keys,
+    routes,
+    scopes,
+    sealed,
+)
 from gateway.store.configs import ConfigRow
-from gateway.store.engine import Connection, Store, current_revision
+from gateway.store.engine import Store, current_revision
 from gateway.store.places import base_url, origin
-from gateway.store.tables import scope_choice
 from gateway.vault import KeyRing
 
 
@@ -40,9 +47,11 @@ async def compile_snapshot(
                 [shaped(row, catalog, settings) for row in await configs.everyone(conn)]
             ),
             clients={client.id: client for client in await keys.everyone(conn)},
-            agents={agent.id: agent for agent in await keys.agents(conn)},
+            agents={row.agent.id: row.agent for row in await agents.everyone(conn)},
             gateways={row.scope_id: row.limit for row in await gateways.everyone(conn)},
-            choices=await _choices(conn),
+            choices=await choices.everyone(conn),
+            routes=by_name([row.route for row in await routes.everyone(conn)]),
+            disabled=await enablement.disabled(conn),
         )
 
 
@@ -69,6 +78,7 @@ def shaped(row: ConfigRow, catalog: Catalog, settings: Settings) -> ProviderConf
         settings=row.settings,
         active=row.is_active and known and dialect is not None and effective is not None,
         default=row.is_default,
+        allow_unlisted=row.allow_unlisted,
         limit=RateLimit(row.rate_limit, row.rate_limit_period) if row.rate_limit else None,
         sealed=bytes(row.sealed) if row.sealed is not None else None,
         # A reference is not sealed, so its place is compared with the frozen one instead.
@@ -79,8 +89,3 @@ def shaped(row: ConfigRow, catalog: Catalog, settings: Settings) -> ProviderConf
 
 
 _ANY: DialectName = "openai"  # of a config that is inactive because nothing says its dialect
-
-
-async def _choices(conn: Connection) -> dict[str, Choice]:
-    rows = await conn.execute(select(scope_choice))
-    return {row.scope_id: Choice(row.config_id, row.model) for row in rows}

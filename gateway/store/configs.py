@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, and_, delete, exists, func, insert, select, update
 
-from gateway.shapes import AuthType, DialectName
+from gateway.shapes import AuthType, DialectName, Setting
 from gateway.store.engine import Connection
 from gateway.store.tables import provider_config, secret_version
 
@@ -33,22 +33,27 @@ class ConfigRow:
     base_url: str | None
     origin: str
     auth_type: AuthType
-    settings: Mapping[str, str]
+    settings: Mapping[str, Setting]
     is_active: bool
     is_default: bool
     rate_limit: int | None
     rate_limit_period: int
     last_secret_version: int
     secret_label: str | None
+    allow_unlisted: bool
+    managed_by: str | None
+    made_by: str | None
+    revision: int
     created_at: float
     updated_at: float
-    version: int | None  # of the live secret, as the four below
+    version: int | None  # of the live secret, as the five below
     sealed: bytes | None
     reference: str | None
     preview: str | None
+    part_masks: Mapping[str, str] | None  # of a key made of parts: how each is shown
 
 
-_SECRET = ("version", "sealed", "reference", "preview")
+_SECRET = ("version", "sealed", "reference", "preview", "part_masks")
 _NAMES = tuple(item.name for item in fields(ConfigRow))
 
 
@@ -68,9 +73,12 @@ async def everyone(conn: Connection) -> list[ConfigRow]:
     return [_shaped(row) for row in await conn.execute(_rows())]
 
 
-async def find(conn: Connection, config_id: str, scope_id: str) -> ConfigRow | None:
+async def find(conn: Connection, config_id: str, scope_id: str | None = None) -> ConfigRow | None:
+    """One config; `scope_id` None: in whatever scope."""
     c = provider_config.c
-    wanted = _rows().where(c.id == config_id, c.scope_id == scope_id)
+    wanted = _rows().where(c.id == config_id)
+    if scope_id is not None:
+        wanted = wanted.where(c.scope_id == scope_id)
     row = (await conn.execute(wanted)).first()
     return _shaped(row) if row is not None else None
 
@@ -86,6 +94,19 @@ async def page(
     total = await conn.scalar(count)
     found = await conn.execute(rows.offset(offset).limit(limit))
     return [_shaped(row) for row in found], int(total or 0)
+
+
+async def of_provider(conn: Connection, scope_id: str, provider_id: str) -> list[ConfigRow]:
+    """A scope's configs of one provider, inactive ones too, oldest first."""
+    c = provider_config.c
+    wanted = _rows().where(c.scope_id == scope_id, c.provider_id == provider_id)
+    return [_shaped(row) for row in await conn.execute(wanted)]
+
+
+async def of_scope(conn: Connection, scope_id: str) -> list[ConfigRow]:
+    """A scope's configs, oldest first."""
+    wanted = _rows().where(provider_config.c.scope_id == scope_id)
+    return [_shaped(row) for row in await conn.execute(wanted)]
 
 
 async def has_any(conn: Connection, scope_id: str, provider_id: str) -> bool:
@@ -133,7 +154,7 @@ async def clear_default(conn: Connection, scope_id: str, provider_id: str) -> No
 async def put_secret(conn: Connection, values: Mapping[str, Any], now: float) -> None:
     """Retire the live version of `config_id`, if any, and store the next."""
     await retire_secret(conn, values["config_id"], now)
-    await conn.execute(insert(secret_version).values(**values, part_masks={}, created_at=now))
+    await conn.execute(insert(secret_version).values(**values, created_at=now))
 
 
 async def retire_secret(conn: Connection, config_id: str, now: float) -> None:

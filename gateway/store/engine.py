@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from copy import copy
 from typing import Any
 
 from sqlalchemy import event, select, update
@@ -22,6 +23,7 @@ from gateway.errors import StartRefused
 from gateway.store import tables
 
 Connection = AsyncConnection
+Witness = Callable[[Connection], Awaitable[None]]
 _BUSY_MS = 10_000
 _WRITES = "wardgate_writes"
 _PRAGMAS = (
@@ -39,6 +41,7 @@ class Store:
         self._embedded = engine.dialect.name == "sqlite"
         # SQLite has one writer anyway; waiting here costs no polling of its lock.
         self._writer = asyncio.Lock() if self._embedded else nullcontext()
+        self._witness: Witness | None = None
 
     def __repr__(self) -> str:
         return f"Store({self._engine.url.render_as_string(hide_password=True)!r})"
@@ -74,6 +77,14 @@ class Store:
             counter = tables.revision.c.value
             await conn.execute(update(tables.revision).values(value=counter + 1))
             yield conn
+            if self._witness is not None:
+                await self._witness(conn)
+
+    def witnessed(self, witness: Witness) -> Store:
+        """The same store; its changes end with `witness`, which undoes them by raising."""
+        twin = copy(self)
+        twin._witness = witness
+        return twin
 
     async def aclose(self) -> None:
         await self._engine.dispose()

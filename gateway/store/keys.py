@@ -1,16 +1,16 @@
-"""Client keys and agents: only the keyed hash of a key is ever stored."""
+"""Client keys: only the keyed hash of a key is ever stored."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, insert, select, update
 
-from gateway.shapes import Agent, Client, RateLimit
+from gateway.shapes import Client, RateLimit
 from gateway.store.engine import Connection
-from gateway.store.tables import agent, client_key, telemetry
+from gateway.store.tables import client_key, telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class KeyRow:
     """A stored key: the client it stands for, and what only lists show."""
 
     client: Client
+    rate_limit_period: int  # kept where there is no limit
     created_at: float
     revoked_at: float | None
     last_used_at: float | None
@@ -41,7 +42,7 @@ def _shaped(row: Row[Any]) -> KeyRow:
         limit=limit,
         expires_at=row.expires_at,
     )
-    return KeyRow(client, row.created_at, row.revoked_at, row.last_used_at)
+    return KeyRow(client, row.rate_limit_period, row.created_at, row.revoked_at, row.last_used_at)
 
 
 async def everyone(conn: Connection) -> list[Client]:
@@ -56,12 +57,12 @@ async def find(conn: Connection, key_id: str) -> KeyRow | None:
 
 
 async def page(
-    conn: Connection, scope_id: str | None, offset: int, limit: int
+    conn: Connection, scopes: Collection[str] | None, offset: int, limit: int
 ) -> tuple[list[KeyRow], int]:
     """Keys that are not revoked, oldest first, with the number there are in all."""
     within: list[ColumnElement[bool]] = [client_key.c.revoked_at.is_(None)]
-    if scope_id is not None:
-        within.append(client_key.c.scope_id == scope_id)
+    if scopes is not None:
+        within.append(client_key.c.scope_id.in_(scopes))
     total = await conn.scalar(select(func.count()).select_from(client_key).where(*within))
     found = await conn.execute(_rows().where(*within).offset(offset).limit(limit))
     return [_shaped(row) for row in found], int(total or 0)
@@ -71,26 +72,9 @@ async def add(conn: Connection, values: Mapping[str, Any]) -> None:
     await conn.execute(insert(client_key).values(**values))
 
 
+async def alter(conn: Connection, key_id: str, values: Mapping[str, Any]) -> None:
+    await conn.execute(update(client_key).where(client_key.c.id == key_id).values(**values))
+
+
 async def revoke(conn: Connection, key_id: str, now: float) -> None:
     await conn.execute(update(client_key).where(client_key.c.id == key_id).values(revoked_at=now))
-
-
-async def agents(conn: Connection) -> list[Agent]:
-    return [_agent(row) for row in await conn.execute(select(agent))]
-
-
-async def find_agent(conn: Connection, agent_id: str) -> Agent | None:
-    row = (await conn.execute(select(agent).where(agent.c.id == agent_id))).first()
-    return _agent(row) if row is not None else None
-
-
-def _agent(row: Row[Any]) -> Agent:
-    bound = f"{row.provider_id}/{row.model_id}" if row.model_id is not None else None
-    return Agent(
-        id=row.id,
-        scope=row.scope_id,
-        name=row.name,
-        enabled=row.enabled,
-        provider=row.provider_id,
-        model=bound,
-    )

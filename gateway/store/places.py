@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from gateway.catalog import Provider
+from gateway.shapes import Setting
 
 _PORTS = {"https": 443, "http": 80}
 
 
 def base_url(
-    provider: Provider | None, own_url: str | None, settings: Mapping[str, str]
+    provider: Provider | None, own_url: str | None, settings: Mapping[str, Setting]
 ) -> str | None:
     """The config's own base URL, else its provider's, filled in; None: there is none."""
     if own_url is not None or provider is None:

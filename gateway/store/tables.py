@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 
 metadata = MetaData(
@@ -43,6 +45,7 @@ scope = Table(
     Column("kind", String(16), nullable=False),
     Column("parent_id", String(200), ForeignKey("scope.id")),
     Column("created_at", Double, nullable=False),
+    Column("inherits", Boolean, nullable=False, server_default=true()),
     CheckConstraint("(kind = 'global') = (parent_id IS NULL)", name="parent"),
     CheckConstraint("kind IN ('global', 'group', 'gateway', 'instance')", name="kind"),
 )
@@ -97,6 +100,8 @@ provider_config = Table(
     Column("revision", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("allow_unlisted", Boolean, nullable=False, server_default=true()),
+    Column("made_by", String(32)),  # the surface that made it, where that matters later
     UniqueConstraint("scope_id", "provider_id", "alias_key"),
     UniqueConstraint("scope_id", "id"),
     CheckConstraint("rate_limit > 0 AND rate_limit_period > 0", name="limit"),
@@ -164,7 +169,49 @@ agent = Table(
     Column("model_id", String(300)),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("managed_by", String(64)),
     CheckConstraint("(provider_id IS NULL) = (model_id IS NULL)", name="binding"),
+    Index(None, "scope_id"),
+)
+
+model_state = Table(
+    "model_state",
+    metadata,
+    Column("scope_id", String(200), ForeignKey("scope.id", ondelete="CASCADE")),
+    Column("provider_id", String(80), nullable=False),
+    Column("model_id", String(300), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("managed_by", String(64)),
+    Column("updated_at", Double, nullable=False),
+    PrimaryKeyConstraint("scope_id", "provider_id", "model_id"),
+)
+
+route = Table(
+    "route",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("scope_id", String(200), ForeignKey("scope.id"), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("managed_by", String(64)),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("scope_id", "name"),
+)
+
+route_target = Table(
+    "route_target",
+    metadata,
+    Column("route_id", String(36), ForeignKey("route.id", ondelete="CASCADE")),
+    Column("position", Integer, nullable=False, autoincrement=False),
+    Column(
+        "config_id",
+        String(36),
+        ForeignKey("provider_config.id", ondelete="RESTRICT"),
+        nullable=False,
+    ),
+    Column("model", String(300), nullable=False),
+    PrimaryKeyConstraint("route_id", "position"),
+    Index(None, "config_id"),
 )
 
 client_key = Table(
@@ -233,6 +280,60 @@ telemetry = Table(
     metadata,
     Column("key_id", String(12), primary_key=True),
     Column("last_used_at", Double, nullable=False),
+)
+
+# One row per config, reporting parent (`source`), slot width in seconds and slot (time // width).
+health = Table(
+    "health",
+    metadata,
+    Column(
+        "config_id",
+        String(36),
+        ForeignKey("provider_config.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("source", String(32), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("slot", BigInteger, nullable=False),
+    Column("counts", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("config_id", "source", "width", "slot"),
+    Index(None, "slot"),
+)
+
+# What the last look at a config's key showed, by probe or by traffic; it speaks of one version.
+proof = Table(
+    "proof",
+    metadata,
+    Column("config_id", String(36), ForeignKey("provider_config.id", ondelete="CASCADE")),
+    Column("secret_version", Integer, nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("checked_at", Double, nullable=False),
+    PrimaryKeyConstraint("config_id"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("actor_id", String(64), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("digest", LargeBinary, nullable=False),  # keyed hash of method, path and body
+    Column("status", Integer, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    PrimaryKeyConstraint("actor_id", "key"),
+    Index(None, "created_at"),
+)
+
+catalog = Table(
+    "catalog",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("url", String(500), nullable=False),
+    Column("etag", String(200)),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the uncompressed JSON
+    Column("data", LargeBinary, nullable=False),  # JSON as the source has it, xz
+    Column("synced_at", Double, nullable=False),
+    CheckConstraint("id = 1", name="single"),
 )
 
 revision = Table(

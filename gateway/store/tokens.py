@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, exists, func, insert, select, update
+from sqlalchemy import Row, delete, exists, func, insert, select, update
 
 from gateway.store.engine import Connection
 from gateway.store.tables import admin_token, grant
@@ -53,15 +53,43 @@ async def add(
 ) -> None:
     values = {"id": token_id, "name": name, "digest": digest, "created_at": now}
     await conn.execute(insert(admin_token).values(**values))
-    rows = [{"token_id": token_id, "permission": p, "scope_id": s} for p, s in set(grants)]
-    if rows:
-        await conn.execute(insert(grant), rows)
+    await _put_grants(conn, token_id, grants)
+
+
+async def alter(
+    conn: Connection,
+    token_id: str,
+    values: Mapping[str, Any],
+    grants: Iterable[tuple[str, str]] | None = None,
+) -> None:
+    """Change columns; `grants` None keeps them."""
+    if values:
+        here = admin_token.c.id == token_id
+        await conn.execute(update(admin_token).where(here).values(**values))
+    if grants is not None:
+        await conn.execute(delete(grant).where(grant.c.token_id == token_id))
+        await _put_grants(conn, token_id, grants)
+
+
+async def others_hold(conn: Connection, token_id: str, permission: str, scope_id: str) -> bool:
+    """Whether another token, not revoked, was granted this."""
+    joined = grant.join(admin_token, admin_token.c.id == grant.c.token_id)
+    wanted = select(func.count()).select_from(joined)
+    held = (grant.c.permission == permission, grant.c.scope_id == scope_id)
+    others = (grant.c.token_id != token_id, admin_token.c.revoked_at.is_(None))
+    return bool(await conn.scalar(wanted.where(*held, *others)))
 
 
 async def revoke(conn: Connection, token_id: str, now: float) -> None:
     await conn.execute(
         update(admin_token).where(admin_token.c.id == token_id).values(revoked_at=now)
     )
+
+
+async def _put_grants(conn: Connection, token_id: str, grants: Iterable[tuple[str, str]]) -> None:
+    rows = [{"token_id": token_id, "permission": p, "scope_id": s} for p, s in set(grants)]
+    if rows:
+        await conn.execute(insert(grant), rows)
 
 
 async def _shaped(conn: Connection, rows: Sequence[Row[Any]]) -> list[TokenRow]:

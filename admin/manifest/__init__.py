@@ -1,0 +1,1 @@
+"""Config as code: a YAML file read strictly, compared with the store, and carried out."""
