@@ -18,7 +18,7 @@ from gateway.references import resolved
 from gateway.shapes import Candidate, Headers, ProviderConfig, Secret
 from gateway.sign import read_keys, region_of, sign
 from gateway.upstream import Outbound
-from gateway.vault import KeyRing, config_binding
+from gateway.vault import KeyRing, config_binding, is_reference
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.
 _IDENTITY = (b"accept-encoding", b"identity")
@@ -98,10 +98,12 @@ def _opened(config: ProviderConfig, ring: KeyRing) -> Secret:
 
 
 def _unopened(config: ProviderConfig) -> Unavailable:
-    return Unavailable(
-        f"the stored key of {config.provider}/{config.alias} cannot be opened",
-        code="secret_unavailable",
-    )
+    why = "cannot be opened"
+    # Only what is a reference is shown: anything else in its place may be a key.
+    if config.reference is not None and is_reference(config.reference):
+        why = f"is a reference that leads to no key: {config.reference}"
+    message = f"the stored key of {config.provider}/{config.alias} {why}"
+    return Unavailable(message, code="secret_unavailable")
 
 
 @lru_cache(maxsize=1024)

@@ -22,8 +22,8 @@ _SHAPED: Final = re.compile(_START + rb"(" + _PREFIXES + rb")(" + _TOKEN + rb"{6
 # A word that announces a key, at most a few signs between, and a long token.
 _ANNOUNCED: Final = re.compile(
     rb"(api[ _-]?key|access[ _-]?key|(?:access|auth|security|session)[ _-]?token|secret|password"
-    rb"|bearer|basic|[?&](?:key|token))((?: (?:provided|is|was|id))?(?:\\?[\"'])?[ \t]{0,4}[:=]?[ \t]{0,4}"
-    rb"(?:\\?[\"'])?)(" + _TOKEN + rb"{8,}+)",
+    rb"|bearer|basic|[?&](?:key|token))((?: (?:provided|is|was|id))?(?:\\?[\"'])?[ \t]{0,4}[:=]?"
+    rb"[ \t]{0,4}(?:\\?[\"'])?)(" + _TOKEN + rb"{8,}+)",
     re.IGNORECASE,
 )
 # One of these stands in every match: a search for them is far cheaper than the patterns.

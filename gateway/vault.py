@@ -283,6 +283,7 @@ def _made_up(key: bytes) -> bool:
 
 
 REFERENCE_FOLDER = "/run/secrets/"  # the folder it may read
+_LONGEST_REFERENCE = 500  # the column's
 _REFERENCE = re.compile(
     rf"\$env:{REFERENCE_PREFIX}[A-Za-z0-9_]{{1,100}}"
     rf"|\$file:{REFERENCE_FOLDER}(?!\.)[A-Za-z0-9_.-]{{1,100}}(?:/(?!\.)[A-Za-z0-9_.-]{{1,100}}){{0,4}}",
@@ -292,4 +293,4 @@ _REFERENCE = re.compile(
 
 def is_reference(text: str) -> bool:
     """True for `$env:UPSTREAM_…` and `$file:/run/secrets/…`: where references may point."""
-    return _REFERENCE.fullmatch(text) is not None
+    return len(text) <= _LONGEST_REFERENCE and _REFERENCE.fullmatch(text) is not None

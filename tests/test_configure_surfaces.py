@@ -84,7 +84,9 @@ async def test_detach_takes_the_records_and_disables_the_agents(desk: Desk) -> N
         GROUP: frozenset({("groq", "llama")}),
         GLOBAL: frozenset({("openai", "gpt-4.1")}),
     }
-    assert (await refused(configs.detach(desk, LOCAL, GROUP, "openai")))[0] == "not_found"
+    for alias in (None, "*"):
+        again = configs.detach(desk, LOCAL, GROUP, "openai", alias)
+        assert (await refused(again))[0] == "not_found"
 
 
 async def test_detach_names_what_it_could_mean(desk: Desk) -> None:
@@ -172,6 +174,8 @@ async def test_a_guard_sees_the_present_state_and_may_refuse(desk: Desk) -> None
         configs.change(desk, LOCAL, made.id, GLOBAL, change, guard=stale),
         configs.delete(desk, LOCAL, made.id, GLOBAL, guard=stale),
         configs.configure(desk, LOCAL, GLOBAL, "openai", None, change, guard=stale),
+        configs.detach(desk, LOCAL, GLOBAL, "openai", guard=stale),
+        configs.detach(desk, LOCAL, GLOBAL, "openai", "*", guard=stale),
     ):
         assert (await refused(work))[0] == "stale"
     assert await configs.get(desk, made.id) == made

@@ -263,6 +263,19 @@ async def test_key_sealed_for_another_row_is_not_sent() -> None:
     assert (answer.status, json.loads(answer.body)["error"]["code"]) == (503, "secret_unavailable")
 
 
+async def test_what_is_no_reference_is_neither_used_nor_shown() -> None:
+    async with Upstream() as upstream:
+        world = World()
+        config = world.config("openai", upstream.url, secret=None)
+        world.configs[0] = replace(config, reference="sk-canary-pasted-into-the-database")
+        key = world.key()
+        async with served(world) as house:
+            answer = await ask(house.port, [bearer(key)])
+        assert upstream.connections == 0
+    assert (answer.status, json.loads(answer.body)["error"]["code"]) == (503, "secret_unavailable")
+    assert b"canary" not in answer.body
+
+
 async def test_private_address_is_not_connected_to_unless_allowed() -> None:
     async with Upstream() as upstream:
         world = World()

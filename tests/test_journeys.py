@@ -351,7 +351,9 @@ async def test_a_reference_is_resolved_where_it_is_used(town: Town) -> None:
         await measured(lines, client, (503, "secret_unavailable"))
         seen = len(town.openai.received)
         for line in lines:
-            assert b"openai/referred" in (await line.ask(client)).body
+            refusal = (await line.ask(client)).body
+            assert b"openai/referred" in refusal
+            assert b"$env:UPSTREAM_NOWHERE" in refusal
         assert len(town.openai.received) == seen, "nothing was sent, least of all an empty key"
     tested = await town.said(200, "POST", f"{CONNECTIONS}/{made['id']}/test")
     said = "$env:UPSTREAM_NOWHERE leads to no key"

@@ -38,6 +38,7 @@ from admin.configure import configs, health, models, scoping
 from admin.configure.configs import ConfigChange, ConfigView
 from admin.configure.refusals import Refusal
 from admin.permit import Action
+from gateway.enablement import folded
 from gateway.errors import NotFound
 from gateway.shapes import GLOBAL, Secret
 
@@ -247,7 +248,7 @@ async def _seen(call: Call, scope: str) -> Seen:
         chain=chain,
         configs={name: [row for row in rows if row.scope == name] for name in chain},
         health=await health.every(call.desk, [row.id for row in rows]),
-        disabled=await models.disabled(call.desk, chain),
+        disabled=folded(await models.disabled(call.desk, chain)),
         readable=frozenset(name for name in chain if permit.allows(call.actor, READ, name)),
     )
 

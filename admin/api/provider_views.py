@@ -18,6 +18,7 @@ from admin.configure.agents import AgentView
 from admin.configure.configs import ConfigView
 from admin.configure.health import HealthView
 from gateway.catalog import Model, Provider
+from gateway.enablement import Off, is_off
 from gateway.shapes import AuthType, DialectName
 
 Source = Literal["scope", "inherited", "none"]
@@ -172,8 +173,12 @@ class Seen:
     chain: tuple[str, ...]
     configs: Mapping[str, Sequence[ConfigView]]
     health: Mapping[str, HealthView]
-    disabled: frozenset[tuple[str, str]]
+    disabled: Off
     readable: frozenset[str]  # the scopes whose configs the caller may read
+
+    def enabled(self, provider: str, model: str) -> bool:
+        """As requests of this scope find it."""
+        return not (self.disabled and is_off(self.disabled, provider, model))
 
     def providers(self) -> set[str]:
         return {row.provider for rows in self.configs.values() for row in rows}
@@ -207,7 +212,7 @@ def provider_view(
         configured=config is not None,
         source=_source(seen, config),
         model_count=len(names),
-        enabled_model_count=sum((provider, name) not in seen.disabled for name in names),
+        enabled_model_count=sum(seen.enabled(provider, name) for name in names),
         **_of_config(config, open_),
         health=_health(seen.health.get(config.id)) if config is not None else None,
     )
@@ -262,7 +267,7 @@ def model_view(
         name=model.name,
         family=model.family,
         scope=short_scope(seen.scope),
-        enabled=(provider, model.id) not in seen.disabled,
+        enabled=seen.enabled(provider, model.id),
         agentCount=sum(agent.model == name for agent in bound),
         cost=more.get("cost"),
         limit=more.get("limit"),

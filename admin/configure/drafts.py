@@ -220,6 +220,16 @@ def _origin(
     return place
 
 
+def moved_by_catalog(desk: Desk, row: ConfigRow) -> dict[str, Any]:
+    """The origin of a config that leaves it to the catalog, where that has moved since: a key that
+    is sent again is sealed to the place it will be sent to."""
+    known = desk.catalog.providers.get(row.provider_id)
+    if row.base_url is not None or known is None or known.base_url is None:
+        return {}
+    place = origin(known.base_url)
+    return {} if place == row.origin else {"origin": place}
+
+
 def _missing(desk: Desk, provider: str) -> Refusal:
     known = desk.catalog.providers.get(provider)
     template = known.template if known else None

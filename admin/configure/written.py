@@ -99,7 +99,10 @@ def _changed(
     change = keying.unpacked(row.provider_id, change, row)
     columns = drafts.columns(desk, actor, row.provider_id, change, row)
     columns |= keying.label(change, row)
-    key = keying.bound(keying.keying(change, row, actor), columns, row)
+    key = keying.keying(change, row, actor)
+    if isinstance(key, Key):
+        columns = drafts.moved_by_catalog(desk, row) | columns
+    key = keying.bound(key, columns, row)
     drafts.check_signing(columns.get("auth_type", row.auth_type), columns, row)
     return columns, key
 

@@ -47,7 +47,8 @@ _ABOUT_THE_BODY = frozenset({b"content-type", b"content-encoding", b"content-ran
 _NOT_BACK = frozenset({b"alt-svc", b"clear-site-data", b"server-timing-allow-origin"})
 # Whatever a header is called: if its name says credential, it does not cross.
 _CREDENTIAL = re.compile(
-    rb"auth|cookie|api[-_]?key|secret|credential|passw|(?:^|[-_])(?:token|jwt)$"
+    rb"auth|cookie|(?:api|access|subscription|functions)[-_]?key|secret|credential|passw"
+    rb"|(?:^|[-_])(?:token|jwt)$"
 )
 _BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9a-z]")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

@@ -7,6 +7,7 @@ gateway.dialects.dialect.Dialect.
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import quote
 
 from gateway.dialects.dialect import base_path, bearer, below, without_credentials
 from gateway.dialects.openai_wire import (
@@ -49,7 +50,8 @@ def target(config: ProviderConfig, match: Match, query: bytes) -> tuple[bytes, b
 def _versioned(config: ProviderConfig, query: bytes) -> bytes:
     if any(pair.startswith(b"api-version=") for pair in query.split(b"&")):
         return query
-    version = b"api-version=" + str(config.settings.get("apiVersion", API_VERSION)).encode()
+    wanted = str(config.settings.get("apiVersion", API_VERSION))
+    version = b"api-version=" + quote(wanted, safe="").encode()
     return query + b"&" + version if query else version
 
 
