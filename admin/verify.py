@@ -71,7 +71,7 @@ async def configured(
 
     async def once() -> tuple[ConfigView, bool]:
         known = rules.provider(provider, desk.catalog)
-        present = await _picked(desk, scope, known, alias)
+        present = await configs.picked(desk, scope, known, alias)
         if present is not None:
             plan = await configs.plan_change(desk, actor, present.id, scope, change)
             if plan.key == "keep" and present.secret_version is not None:
@@ -133,14 +133,6 @@ async def _changed(
     stored = await configs.change(desk, actor, view.id, view.scope, change, guard=unmoved)
     await _kept(desk, stored, probed)
     return stored
-
-
-async def _picked(desk: Desk, scope: str, provider: str, alias: str | None) -> ConfigView | None:
-    """The config `configs.configure` would change; None: it would make one."""
-    views = [v for v in await configs.every(desk, {scope}) if v.provider == provider]
-    if alias is not None:
-        return next((view for view in views if view.alias.lower() == alias.lower()), None)
-    return min(views, key=lambda v: (not v.default, v.alias.lower() != "default"), default=None)
 
 
 def _not_there(view: ConfigView | None) -> None:

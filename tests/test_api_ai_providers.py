@@ -38,9 +38,14 @@ in_module = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[tuple[Admin, Upstream]]:
+async def house(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[tuple[Admin, Upstream]]:
+    caplog.set_level("DEBUG")
     async with openai_house(tmp_path) as running:
         yield running
+    assert caplog.text
+    assert CANARY not in caplog.text + "".join(capsys.readouterr())
 
 
 @pytest.fixture

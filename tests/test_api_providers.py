@@ -35,18 +35,19 @@ FIELDS = {
     *("id", "vendor", "name", "base_url", "status", "health", "api_key_preview", "created_at"),
     *("scope", "managed_by"),
 }
-CATALOG_IDS = {
-    "bedrock": "amazon-bedrock",
-    "fireworks": "fireworks-ai",
-    "together": "togetherai",
-}
+CATALOG_IDS = {"bedrock": "amazon-bedrock", "fireworks": "fireworks-ai", "together": "togetherai"}
 in_module = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[tuple[Admin, Upstream]]:
+async def house(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> AsyncIterator[tuple[Admin, Upstream]]:
+    caplog.set_level("DEBUG")
     async with openai_house(tmp_path) as running:
         yield running
+    assert caplog.text
+    assert CANARY not in caplog.text + "".join(capsys.readouterr())
 
 
 @pytest.fixture

@@ -85,11 +85,12 @@ async def test_the_list_spans_every_scope_oldest_first(app: Admin) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6])
 async def test_cursors_lead_through_everything_once(app: Admin, limit: int) -> None:
-    every, walked, query = await several(app), [], f"?limit={limit}"
+    every, walked, query = await several(app), list[str](), f"?limit={limit}"
     while query:
         shown = await page(app, query)
         assert len(shown["data"]) <= limit
         walked += [row["name"] for row in shown["data"]]
+        assert len(walked) <= len(every)
         cursor = shown["next_cursor"]
         query = f"?limit={limit}&cursor={cursor}" if cursor else ""
     assert walked == every

@@ -47,6 +47,7 @@ __all__ = [
     "get",
     "named",
     "page",
+    "picked",
     "plan_change",
     "plan_new",
     "proofs",
@@ -207,6 +208,14 @@ async def named(desk: Desk, text: str, scope: str) -> ConfigView:
         message = f"several providers have a config {alias[:64]}: {', '.join(names)}"
         raise Refusal("ambiguous_alias", message, "alias", names)
     return shown(meant[0])
+
+
+async def picked(desk: Desk, scope: str, provider: str, alias: str | None) -> ConfigView | None:
+    """The config `configure` would change, or None where it would make one."""
+    known = rules.provider(provider, desk.catalog)
+    async with desk.store.read() as conn:
+        row = _picked(await store.of_provider(conn, scope, known), alias)
+    return None if row is None else shown(row)
 
 
 async def page(
