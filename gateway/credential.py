@@ -11,7 +11,7 @@ import secrets
 import string
 import zlib
 from dataclasses import dataclass
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Literal, cast
 from urllib.parse import unquote_to_bytes
 
@@ -95,3 +95,8 @@ def _spell(number: int) -> str:
 
 def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
+
+
+def edition(digest: bytes) -> str:
+    """Which secret a stored digest is of: another one after a rotation, and nothing more."""
+    return sha256(b"wardgate edition 1" + digest).hexdigest()[:12]

@@ -154,3 +154,17 @@ async def test_the_reserved_account_has_no_gateways(shared: Admin) -> None:
     assert (await shared.call("GET", f"{path}/global")).status_code == 404
     assert (await shared.call("DELETE", f"{path}/global")).status_code == 404
     assert (await shared.call("GET", path)).json()["result"] == []
+
+
+async def test_if_match_guards_a_gateway(app: Admin) -> None:
+    made = await app.call("POST", GATEWAYS, {"id": "tagged"})
+    old, path = made.headers["etag"], f"{GATEWAYS}/tagged"
+    assert (await app.call("GET", path)).headers["etag"] == old
+    change = {"rate_limiting_limit": 5, "rate_limiting_interval": 60}
+    changed = await app.call("PUT", path, change, headers={"if-match": old})
+    assert changed.status_code == 200
+    for method, body in (("PUT", change), ("DELETE", None)):
+        stale = await app.call(method, path, body, headers={"if-match": old})
+        assert (stale.status_code, stale.json()["success"]) == (412, False)
+    now = {"if-match": changed.headers["etag"]}
+    assert (await app.call("DELETE", path, headers=now)).status_code == 200

@@ -75,7 +75,7 @@ async def create(call: Call) -> Response:
     body = await call.body(NewTokenBody)
     call.agree(GLOBAL)
     view, text = await tokens.create(call.desk, call.actor, body.name, _grants(body.grants))
-    return tagged(_made(view, text), 201, of=_fields(view))
+    return tagged(_made(view, text), 201, of=_kept(view))
 
 
 async def page(call: Call) -> Response:
@@ -88,7 +88,7 @@ async def page(call: Call) -> Response:
 async def get(call: Call) -> Response:
     call.agree(GLOBAL)
     view = await tokens.get(call.desk, call.part("id"))
-    return tagged(_shown(view), of=_fields(view))
+    return tagged(_shown(view), of=_kept(view))
 
 
 async def change(call: Call) -> Response:
@@ -99,21 +99,21 @@ async def change(call: Call) -> Response:
         name=body.name if "name" in named else UNSET,
         grants=_grants(body.grants) if "grants" in named else UNSET,
     )
-    unchanged = guard(call.request, _fields)
+    unchanged = guard(call.request, _kept)
     view = await tokens.change(call.desk, call.actor, call.part("id"), asked, guard=unchanged)
-    return tagged(_shown(view), of=_fields(view))
+    return tagged(_shown(view), of=_kept(view))
 
 
 async def rotate(call: Call) -> Response:
     call.agree(GLOBAL)
-    unchanged = guard(call.request, _fields)
+    unchanged = guard(call.request, _kept)
     view, text = await tokens.rotate(call.desk, call.actor, call.part("id"), guard=unchanged)
-    return tagged(_made(view, text), of=_fields(view))
+    return tagged(_made(view, text), of=_kept(view))
 
 
 async def revoke(call: Call) -> Response:
     call.agree(GLOBAL)
-    unchanged = guard(call.request, _fields)
+    unchanged = guard(call.request, _kept)
     await tokens.revoke(call.desk, call.actor, call.part("id"), guard=unchanged)
     return Response(status_code=204)
 
@@ -128,6 +128,11 @@ def _shown(view: TokenView) -> AdminToken:
 
 def _made(view: TokenView, text: str) -> MadeToken:
     return MadeToken(**_fields(view), key=text)
+
+
+def _kept(view: TokenView) -> dict[str, Any]:
+    """What its tag is made of: another secret changes it."""
+    return {**_fields(view), "edition": view.edition}
 
 
 def _fields(view: TokenView) -> dict[str, Any]:

@@ -182,8 +182,8 @@ def _fields(view: KeyView) -> dict[str, Any]:
 
 
 def _kept(view: KeyView) -> dict[str, Any]:
-    """What its tag is made of: using a key does not change it."""
-    return {**_fields(view), "last_used_at": None}
+    """What its tag is made of: using a key does not change it, another secret does."""
+    return {**_fields(view), "last_used_at": None, "edition": view.edition}
 
 
 OPERATIONS = (

@@ -16,6 +16,7 @@ from admin import permit
 from admin.api.bodies import Count, Shown, Strict, Text, Words
 from admin.api.cloudflare import GATEWAYS, Envelope, Paging, ResultInfo, many, one
 from admin.api.operations import Call, Operation
+from admin.api.tags import guard, tag
 from admin.api.times import timestamp
 from admin.configure import gateways
 from admin.configure.gateways import GatewayView, scope_of
@@ -130,22 +131,32 @@ async def create(call: Call) -> Response:
     account, body = call.part("account_id"), await call.body(NewGateway)
     _reach(call, account, body.id)
     view = await gateways.create(call.desk, call.actor, account, body.id, _fields(body))
-    return one(_shown(view))
+    return _tagged(view)
 
 
 async def get(call: Call) -> Response:
-    return one(_shown(await gateways.get(call.desk, *_named(call))))
+    return _tagged(await gateways.get(call.desk, *_named(call)))
 
 
 async def change(call: Call) -> Response:
     account, gateway = _named(call)
     fields = _fields(await call.body(GatewaySettings))
-    return one(_shown(await gateways.change(call.desk, call.actor, account, gateway, fields)))
+    unchanged = guard(call.request, _shown)
+    view = await gateways.change(call.desk, call.actor, account, gateway, fields, guard=unchanged)
+    return _tagged(view)
 
 
 async def delete(call: Call) -> Response:
     account, gateway = _named(call)
-    return one(_shown(await gateways.delete(call.desk, call.actor, account, gateway)))
+    unchanged = guard(call.request, _shown)
+    return one(
+        _shown(await gateways.delete(call.desk, call.actor, account, gateway, guard=unchanged))
+    )
+
+
+def _tagged(view: GatewayView) -> Response:
+    shown = _shown(view)
+    return one(shown, {"etag": tag(shown)})
 
 
 def _named(call: Call) -> tuple[str, str]:
@@ -238,6 +249,7 @@ OPERATIONS = (
         summary="Change a gateway's settings",
         body=GatewaySettings,
         answers={200: OneGateway},
+        refusals=(412,),
     ),
     Operation(
         "DELETE",
@@ -247,5 +259,6 @@ OPERATIONS = (
         name="deleteGateway",
         summary="Delete a gateway, its configs and its client keys; answers what it was",
         answers={200: OneGateway},
+        refusals=(412,),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -38,6 +38,9 @@ class GatewayView:
     modified_at: float
 
 
+Guard = Callable[[GatewayView], None]
+
+
 def scope_of(account: str, gateway: str) -> str:
     """The scope id of a gateway."""
     return f"gateway:{account}/{gateway}"
@@ -60,25 +63,42 @@ async def create(
 
 
 async def change(
-    desk: Desk, actor: Actor, account: str, gateway: str, fields: Mapping[str, Any]
+    desk: Desk,
+    actor: Actor,
+    account: str,
+    gateway: str,
+    fields: Mapping[str, Any],
+    *,
+    guard: Guard | None = None,
 ) -> GatewayView:
-    """Change what `fields` names. Raises Refusal: not_found, bad_limit."""
+    """Change what `fields` names; `guard` sees the present state and may refuse.
+
+    Raises Refusal: not_found, bad_limit, stale.
+    """
     scope = scope_of(account, gateway)
     async with desk.store.write(scope) as conn:
-        values = _merged(await _found(conn, scope), fields)
+        row = await _found(conn, scope)
+        if guard is not None:
+            guard(_shown(row))
+        values = _merged(row, fields)
         await store.alter(conn, scope, {**values, "updated_at": desk.clock()})
         await audit.record(conn, desk, actor, "gateway.change", scope, dict(fields))
         return _shown(await _found(conn, scope))
 
 
-async def delete(desk: Desk, actor: Actor, account: str, gateway: str) -> GatewayView:
+async def delete(
+    desk: Desk, actor: Actor, account: str, gateway: str, *, guard: Guard | None = None
+) -> GatewayView:
     """Delete the gateway, its routes, configs and client keys: no key may outlive its scope.
 
-    Raises Refusal: not_found, in_use (another scope has it for a parent), managed.
+    Raises Refusal: not_found, in_use (another scope has it for a parent), managed,
+    stale.
     """
     scope = scope_of(account, gateway)
     async with desk.store.write(scope) as conn:
         view = _shown(await _found(conn, scope))
+        if guard is not None:
+            guard(view)
         if await scopes.has_children(conn, scope):
             raise Refusal("in_use", "other scopes inherit from this gateway")
         await _check_kept(conn, scope)

@@ -58,6 +58,7 @@ class KeyView:
     created_at: float
     revoked_at: float | None
     last_used_at: float | None
+    edition: str  # changes with the secret
 
 
 Guard = Callable[[KeyView], None]
@@ -226,4 +227,5 @@ def _shown(row: store.KeyRow) -> KeyView:
         created_at=row.created_at,
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
+        edition=credential.edition(client.digest),
     )

@@ -39,6 +39,7 @@ class TokenView:
     preview: str  # wga_<id>_***
     created_at: float  # Unix seconds
     revoked_at: float | None
+    edition: str  # changes with the secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,4 +255,5 @@ def _shown(row: store.TokenRow) -> TokenView:
         preview=f"wga_{row.id}_***" if ours else "***",
         created_at=row.created_at,
         revoked_at=row.revoked_at,
+        edition=credential.edition(row.digest),
     )
