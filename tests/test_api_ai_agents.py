@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 
 from admin.api.ai_agents import AgentBody
+from admin.configure import agents
+from admin.configure.agents import NewAgent
+from admin.permit import LOCAL
 from tests.admin_serve import Admin
 from tests.desks import table
 
@@ -31,7 +34,8 @@ async def test_create_answers_the_agent_and_its_tag(app: Admin) -> None:
     shown = answer.json()
     assert answer.status_code == 201
     assert {name: shown[name] for name in body} == body
-    assert set(shown) == {*body, "id", "createdAt", "updatedAt"}
+    assert set(shown) == {*body, "id", "managedBy", "createdAt", "updatedAt"}
+    assert shown["managedBy"] is None
     again = await app.call("GET", f"{AGENTS}/{shown['id']}")
     assert (again.json(), again.headers["etag"]) == (shown, answer.headers["etag"])
     plain = await made(app)
@@ -178,3 +182,11 @@ def test_no_field_of_a_change_has_a_default_that_a_client_might_send() -> None:
     fields = AgentBody.model_json_schema()["properties"]
     assert fields
     assert not [name for name, field in fields.items() if "default" in field]
+
+
+async def test_what_a_file_keeps_is_marked_and_refused(app: Admin) -> None:
+    kept = await agents.create(app.desk, LOCAL, NewAgent(name="bot"), owner="fleet.yaml")
+    path = f"{AGENTS}/{kept.id}"
+    assert (await app.call("GET", path)).json()["managedBy"] == "fleet.yaml"
+    for method, body in (("PATCH", {"name": "new"}), ("DELETE", None)):
+        assert (await app.call(method, path, body)).status_code == 409

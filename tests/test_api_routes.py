@@ -45,7 +45,8 @@ async def test_create_answers_the_route_and_its_tag(app: Admin) -> None:
     shown = answer.json()
     assert answer.status_code == 201
     assert {name: shown[name] for name in body} == body
-    assert set(shown) == {*body, "id", "createdAt", "updatedAt"}
+    assert set(shown) == {*body, "id", "managedBy", "createdAt", "updatedAt"}
+    assert shown["managedBy"] is None
     again = await app.call("GET", f"{ROUTES}/{shown['id']}")
     assert (again.json(), again.headers["etag"]) == (shown, answer.headers["etag"])
     assert [t.config_id for t in (await table(app.desk)).routes[GROUP]["team/fast"].targets] == [

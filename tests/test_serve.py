@@ -196,6 +196,7 @@ import os
 def test_clean():
     assert not {"OPENAI_API_KEY", "WARDGATE_PORT", "HTTPS_PROXY"} & set(os.environ)
 """
+# Source of tests that are run apart, to see that each of them counts as failed (conftest.py).
 SKIPPING = {
     "mark": "@pytest.mark.skip(reason='tired')\ndef test_it(): pass",
     "call": "def test_it(): pytest.skip('tired')",

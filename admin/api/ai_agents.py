@@ -53,6 +53,7 @@ class Agent(Named):
     scope: str
     enabled: bool
     model_id: str | None
+    managed_by: str | None  # the file that keeps it (config as code)
     created_at: str
     updated_at: str
 
@@ -107,6 +108,7 @@ def _shown(view: AgentView) -> Agent:
         scope=view.scope,
         enabled=view.enabled,
         model_id=view.model,
+        managed_by=view.managed_by,
         created_at=timestamp(view.created_at),
         updated_at=timestamp(view.updated_at),
     )

@@ -65,6 +65,7 @@ class RouteItem(Named):
     name: str
     scope: str
     targets: list[TargetItem]
+    managed_by: str | None  # the file that keeps it (config as code)
     created_at: str
     updated_at: str
 
@@ -125,6 +126,7 @@ def _shown(view: RouteView) -> RouteItem:
         name=view.name,
         scope=view.scope,
         targets=[TargetItem(config_id=t.config_id, model=t.model) for t in view.targets],
+        managed_by=view.managed_by,
         created_at=timestamp(view.created_at),
         updated_at=timestamp(view.updated_at),
     )

@@ -12,6 +12,7 @@ import yaml
 from admin.configure.configs import ConfigView
 from admin.manifest.reading import VERSION
 from admin.manifest.state import State
+from gateway.shapes import Agent, Route
 
 _SEALED = "# key: stored sealed, so it is not written here; without `key` it stays as it is"
 
@@ -81,12 +82,12 @@ def _provider(state: State, view: ConfigView) -> dict[str, Any]:
     return {**row, "sealed": True} if keyed else row
 
 
-def _agent(agent: Any) -> dict[str, Any]:
+def _agent(agent: Agent) -> dict[str, Any]:
     row: dict[str, Any] = {"scope": agent.scope, "name": agent.name, "enabled": agent.enabled}
     return row if agent.model is None else {**row, "model": agent.model}
 
 
-def _route(state: State, route: Any) -> dict[str, Any]:
+def _route(state: State, route: Route) -> dict[str, Any]:
     targets = []
     for target in route.targets:
         view = state.named(target.config_id)

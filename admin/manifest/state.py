@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from admin.configure import configs
 from admin.configure.configs import ConfigView
 from admin.configure.desk import Desk
-from gateway.shapes import Agent, Choice, Scope
+from gateway.shapes import Choice, Scope
 from gateway.store import agents as agent_store
 from gateway.store import choices, enablement, routes, scopes
 from gateway.store.agents import AgentRow
@@ -56,7 +56,3 @@ async def read_state(desk: Desk) -> State:
 
 def name_of(view: ConfigView) -> ConfigName:
     return view.scope, view.provider, view.alias.lower()
-
-
-def bound_to(agent: Agent) -> str | None:
-    return agent.model
