@@ -21,7 +21,7 @@ from gateway.settings import Settings
 from gateway.shapes import Headers
 
 if TYPE_CHECKING:
-    from gateway.upstream import Answer, Engine
+    from gateway.upstream.seam import Answer, Engine
 
 # Bytes so far, and how many there will be where the source says so.
 Received = Callable[[int, int | None], None]
@@ -73,7 +73,8 @@ async def fetch(
 
 def _way_out(url: str, settings: Settings, patience: float) -> Engine:
     # aiohttp is a tenth of a second to import; few commands need it.
-    from gateway.upstream import AiohttpEngine, Timeouts
+    from gateway.upstream.aiohttp_engine import AiohttpEngine
+    from gateway.upstream.seam import Timeouts
 
     # As with providers' base URLs: an operator who names an address means it.
     policy = AddressPolicy.of(settings.allowed_upstream_cidrs, {"catalog": url})
@@ -82,7 +83,7 @@ def _way_out(url: str, settings: Settings, patience: float) -> Engine:
 
 
 async def _fetch(engine: Engine, url: str, etag: str | None, received: Received) -> Fetched | None:
-    from gateway.upstream import Outbound
+    from gateway.upstream.seam import Outbound
 
     parts = urlsplit(url)
     known: Headers = [(b"if-none-match", etag.encode())] if etag else []

@@ -20,7 +20,7 @@ from gateway.addresses import AddressPolicy
 from gateway.errors import Unavailable, UpstreamError
 
 if TYPE_CHECKING:
-    from gateway.upstream import Answer, Engine
+    from gateway.upstream.seam import Answer, Engine
 
 Jwk = Mapping[str, Any]
 
@@ -111,7 +111,8 @@ class Keys:
 
     async def _get(self, url: str) -> dict[str, Any]:
         # aiohttp is a tenth of a second to import; most houses have no identity provider.
-        from gateway.upstream import AiohttpEngine, Outbound, Timeouts
+        from gateway.upstream.aiohttp_engine import AiohttpEngine
+        from gateway.upstream.seam import Outbound, Timeouts
 
         if self._engine is None:
             times = Timeouts(self._patience, self._patience, self._patience)

@@ -42,7 +42,7 @@ from gateway.store.proofs import Proof
 from gateway.vault import PREFIXES, config_binding
 
 if TYPE_CHECKING:
-    from gateway.upstream import Answer, Engine
+    from gateway.upstream.seam import Answer, Engine
 
 __all__ = ["Offered", "Outcome", "Probed", "Prober", "keep"]
 
@@ -141,7 +141,8 @@ class Prober:
 
     def _way_out(self, settings: Settings) -> Engine:
         # aiohttp is a tenth of a second to import; most admin apps never test a key.
-        from gateway.upstream import AiohttpEngine, Timeouts
+        from gateway.upstream.aiohttp_engine import AiohttpEngine
+        from gateway.upstream.seam import Timeouts
 
         if self._engine is None:
             patience, overrides = settings.probe_timeout, settings.provider_base_urls
@@ -257,7 +258,7 @@ class _Look:
         return False
 
     async def _get(self, way: Listing, path: bytes, query: str, *, anonymous: bool) -> _Heard:
-        from gateway.upstream import Outbound
+        from gateway.upstream.seam import Outbound
 
         try:
             origin, target = listing.place(self._config, path, way.instead_of)

@@ -23,7 +23,8 @@ from gateway.receive import Furniture, receive
 from gateway.refuse import refuse
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot
-from gateway.upstream import AiohttpEngine, Engine, Timeouts
+from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.seam import Engine, Timeouts
 from gateway.vault import KeyRing
 
 _HEALTH = {b"/livez", b"/readyz"}

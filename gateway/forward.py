@@ -7,7 +7,7 @@ Called by receive.py.
 from __future__ import annotations
 
 from gateway.errors import UpstreamError
-from gateway.upstream import Answer, Engine, Outbound
+from gateway.upstream.seam import Answer, Engine, Outbound
 
 
 async def forward(engine: Engine, outbound: Outbound) -> Answer:

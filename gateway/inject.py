@@ -17,7 +17,7 @@ from gateway.paths import Match
 from gateway.references import resolved
 from gateway.shapes import Candidate, Headers, ProviderConfig, Secret
 from gateway.sign import read_keys, region_of, sign
-from gateway.upstream import Outbound
+from gateway.upstream.seam import Outbound
 from gateway.vault import KeyRing, config_binding, is_reference
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.

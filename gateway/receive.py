@@ -37,7 +37,7 @@ from gateway.snapshot import Snapshot
 from gateway.stream import stream
 from gateway.trace import PATH as PATH_OF_TRACE
 from gateway.trace import trace
-from gateway.upstream import Answer, Engine
+from gateway.upstream.seam import Answer, Engine
 from gateway.vault import KeyRing
 from gateway.verdict import goes_on
 

@@ -18,7 +18,7 @@ from gateway.exchange import Exchange
 from gateway.masking import mask
 from gateway.shapes import Headers
 from gateway.tap import EventTap, Tap, UsageHider, tap_for
-from gateway.upstream import BROKE_OFF, Answer
+from gateway.upstream.seam import BROKE_OFF, Answer
 
 _MOST_ERROR = 256 * 1024  # masking a hostile megabyte would hold everybody up
 _WITHHELD = b'{"error":{"message":"the error came compressed and is withheld","type":"withheld"}}'

@@ -29,7 +29,8 @@ from gateway import catalog
 from gateway.addresses import AddressPolicy
 from gateway.app import build
 from gateway.shapes import ProviderConfig
-from gateway.upstream import AiohttpEngine, Timeouts
+from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.seam import Timeouts
 from tests.serve import serving
 from tests.test_upstream_tls import certificate, server_side
 from tests.world import LOOPBACK, World, settings

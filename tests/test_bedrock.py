@@ -21,7 +21,7 @@ from admin.demo.upstream import Script, Upstream
 from gateway.eventstream import EXCEPTION, Reader
 from gateway.shapes import GLOBAL, Scope
 from gateway.sign import AwsKeys, can_sign, read_keys, region_of, sign
-from gateway.upstream import BROKE_OFF
+from gateway.upstream.seam import BROKE_OFF
 from tests import aws
 from tests.serve import Answer, RawClient, request_bytes
 from tests.stage import check_log, logged

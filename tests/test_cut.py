@@ -11,7 +11,7 @@ import pytest
 
 from admin.demo.script import Cut, Framing
 from admin.demo.upstream import Script, Upstream
-from gateway.upstream import BROKE_OFF
+from gateway.upstream.seam import BROKE_OFF
 from tests.serve import Answer, RawClient, request_bytes
 from tests.world import World, served
 

@@ -36,7 +36,7 @@ from admin.registry import SURFACES
 from gateway import catalog
 from gateway.errors import UpstreamError
 from gateway.settings import Settings
-from gateway.upstream import Answer, Engine, Outbound
+from gateway.upstream.seam import Answer, Engine, Outbound
 from tests.admin_serve import CANARY, KEY, Admin, admin
 
 EXAMPLES = 500 if os.environ.get("SOAK") else 25

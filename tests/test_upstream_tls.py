@@ -19,14 +19,16 @@ from cryptography.x509.oid import NameOID
 from admin.demo.upstream import Script, Upstream
 from gateway.addresses import AddressPolicy
 from gateway.errors import UpstreamError
-from gateway.upstream import AiohttpEngine, Outbound, Timeouts
+from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.seam import Outbound, Timeouts
 from tests.world import LOOPBACK
 
 ASK = """
 import asyncio, sys
 from ipaddress import ip_network
 from gateway.addresses import AddressPolicy
-from gateway.upstream import AiohttpEngine, Outbound, Timeouts
+from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.seam import Outbound, Timeouts
 
 async def main():
     engine = AiohttpEngine(AddressPolicy([ip_network("127.0.0.0/8")]), Timeouts())

@@ -1,17 +1,14 @@
-"""The one way out: a seam, `Engine.send(outbound) -> Answer`, and aiohttp behind it.
+"""aiohttp behind the seam of seam.py.
 
 Redirects are not followed, proxies of the environment not used, cookies not kept, TLS always
-verified; the address is checked when the socket is made. Used by forward.py.
+verified; the address is checked when the socket is made. Used by app.py.
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import aiohttp
 from multidict import CIMultiDict, istr
@@ -20,57 +17,11 @@ from yarl import URL
 from gateway.addresses import AddressPolicy
 from gateway.errors import TlsFailed, UpstreamError, UpstreamTimeout
 from gateway.shapes import Headers
+from gateway.upstream.seam import BROKE_OFF, Answer, Outbound, Pooling, Timeouts
 
 # Headers aiohttp would invent; what the client did not send, the upstream does not see.
 _INVENTED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 _NOT_INVENTED: CIMultiDict[None] = CIMultiDict([(istr(name), None) for name in _INVENTED])
-BROKE_OFF = "the provider's answer broke off before it was complete"
-_IDLE_CONNECTION = 15.0  # below common upstream keep-alive times, so that few are reused too late
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds: to connect, until the answer's head, between two pieces of the answer."""
-
-    connect: float = 10.0
-    first_byte: float = 600.0
-    idle: float = 300.0
-
-
-@dataclass(slots=True)
-class Outbound:
-    """A request ready to go. `target` is the raw path with its query; `body` is sent as it is."""
-
-    method: str
-    origin: str
-    target: bytes
-    headers: Headers
-    body: bytes | AsyncIterator[bytes] | None
-
-
-class Answer(Protocol):
-    """An upstream's answer, its body still to be read."""
-
-    status: int
-    headers: Headers
-
-    async def read(self) -> bytes:
-        """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout."""
-
-    @property
-    def ended(self) -> bool:
-        """True when nothing more will come; may be known before `read` says so."""
-
-    def abort(self) -> None:
-        """Close the connection unless the body has been read to its end. Never raises."""
-
-
-class Engine(Protocol):
-    """Sends one request. Raises UpstreamError (no answer), UpstreamTimeout."""
-
-    async def send(self, outbound: Outbound) -> Answer: ...
-
-    async def aclose(self) -> None: ...
 
 
 class _AsSent(aiohttp.ClientRequest):
@@ -113,9 +64,18 @@ class AiohttpAnswer:
 class AiohttpEngine:
     """One keep-alive pool for https, one for http; sessions are made when first needed."""
 
-    def __init__(self, policy: AddressPolicy, timeouts: Timeouts) -> None:
+    def __init__(
+        self,
+        policy: AddressPolicy,
+        timeouts: Timeouts,
+        *,
+        pooling: Pooling | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._policy = policy
         self._timeouts = timeouts
+        self._pooling = pooling or Pooling()
+        self._tls = tls
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     async def send(self, outbound: Outbound) -> Answer:
@@ -153,7 +113,9 @@ class AiohttpEngine:
     def _new_session(self, encrypted: bool) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(
             limit=0,
-            keepalive_timeout=_IDLE_CONNECTION,
+            limit_per_host=self._pooling.most,
+            keepalive_timeout=self._pooling.idle,
+            ssl=self._tls or True,
             socket_factory=_SocketFactory(self._policy, encrypted),
         )
         timeouts = aiohttp.ClientTimeout(

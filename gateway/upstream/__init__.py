@@ -1,0 +1,1 @@
+"""The way out: a seam, `Engine.send(outbound) -> Answer`, and what works behind it."""

@@ -1,0 +1,76 @@
+"""The seam to the upstream: what is sent, what comes back, and what every engine promises.
+
+No engine follows redirects, uses proxies of the environment, keeps cookies or skips verifying TLS;
+all check the address they connect to. No I/O here. Used by inject.py, forward.py and stream.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.shapes import Headers
+
+BROKE_OFF = "the provider's answer broke off before it was complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds: to connect, until the answer's head, between two pieces of the answer, and until
+    the upstream takes what is written."""
+
+    connect: float = 10.0
+    first_byte: float = 600.0
+    idle: float = 300.0
+    write: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """Connections to one origin: `most` open at a time (0: no limit; who finds none free waits in
+    line), and seconds an `idle` one is kept: below common upstream keep-alive times, so that few
+    are reused too late."""
+
+    most: int = 0
+    idle: float = 15.0
+
+
+@dataclass(slots=True)
+class Outbound:
+    """A request ready to go. `target` is the raw path with its query; `body` is sent as it is.
+
+    Headers carry the body's length where it is known; an iterator without one is sent chunked.
+    """
+
+    method: str
+    origin: str
+    target: bytes
+    headers: Headers
+    body: bytes | AsyncIterator[bytes] | None
+
+
+class Answer(Protocol):
+    """An upstream's answer, its body still to be read. Names of headers are in lower case."""
+
+    status: int
+    headers: Headers
+
+    async def read(self) -> bytes:
+        """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout."""
+
+    @property
+    def ended(self) -> bool:
+        """True when nothing more will come; may be known before `read` says so."""
+
+    def abort(self) -> None:
+        """Close the connection unless the body has been read to its end. Never raises."""
+
+
+class Engine(Protocol):
+    """Sends one request. Raises UpstreamError (no answer), UpstreamTimeout; its `sent` is False
+    when nothing of the request has left."""
+
+    async def send(self, outbound: Outbound) -> Answer: ...
+
+    async def aclose(self) -> None: ...
