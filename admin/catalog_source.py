@@ -72,14 +72,13 @@ async def fetch(
 
 
 def _way_out(url: str, settings: Settings, patience: float) -> Engine:
-    # aiohttp is a tenth of a second to import; few commands need it.
-    from gateway.upstream.aiohttp_engine import AiohttpEngine
+    from gateway.upstream.engine import HttpEngine
     from gateway.upstream.seam import Timeouts
 
     # As with providers' base URLs: an operator who names an address means it.
     policy = AddressPolicy.of(settings.allowed_upstream_cidrs, {"catalog": url})
     connect = min(settings.connect_timeout, patience)
-    return AiohttpEngine(policy, Timeouts(connect, patience, patience))
+    return HttpEngine(policy, Timeouts(connect, patience, patience))
 
 
 async def _fetch(engine: Engine, url: str, etag: str | None, received: Received) -> Fetched | None:

@@ -110,13 +110,12 @@ class Keys:
         return url
 
     async def _get(self, url: str) -> dict[str, Any]:
-        # aiohttp is a tenth of a second to import; most houses have no identity provider.
-        from gateway.upstream.aiohttp_engine import AiohttpEngine
+        from gateway.upstream.engine import HttpEngine
         from gateway.upstream.seam import Outbound, Timeouts
 
         if self._engine is None:
             times = Timeouts(self._patience, self._patience, self._patience)
-            self._engine = AiohttpEngine(self._policy, times)
+            self._engine = HttpEngine(self._policy, times)
         origin, target = _parts(url)
         answer = await self._engine.send(Outbound("GET", origin, target, [*_SENT], None))
         try:

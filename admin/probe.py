@@ -140,14 +140,13 @@ class Prober:
             return Probed(outcome="bad_answer" if broken else "unreachable", message=error.message)
 
     def _way_out(self, settings: Settings) -> Engine:
-        # aiohttp is a tenth of a second to import; most admin apps never test a key.
-        from gateway.upstream.aiohttp_engine import AiohttpEngine
+        from gateway.upstream.engine import HttpEngine
         from gateway.upstream.seam import Timeouts
 
         if self._engine is None:
             patience, overrides = settings.probe_timeout, settings.provider_base_urls
             policy = AddressPolicy.of(settings.allowed_upstream_cidrs, overrides)
-            self._engine = AiohttpEngine(policy, Timeouts(patience, patience, patience))
+            self._engine = HttpEngine(policy, Timeouts(patience, patience, patience))
         return self._engine
 
 

@@ -23,7 +23,7 @@ from gateway.receive import Furniture, receive
 from gateway.refuse import refuse
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot
-from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Engine, Timeouts
 from gateway.vault import KeyRing
 
@@ -139,7 +139,7 @@ def build(
         catalog=catalog,
         snapshot=snapshot,
         limiter=Limiter(clock, share, settings.redis_url),
-        engine=engine or AiohttpEngine(policy, timeouts),
+        engine=engine or HttpEngine(policy, timeouts),
         log=logs.request_logger(),
         clock=clock,
         used={},

@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import re
-import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
 import boto3  # type: ignore[import-untyped] # has no types of its own
 from botocore.config import Config  # type: ignore[import-untyped] # likewise
 
@@ -29,8 +27,9 @@ from gateway import catalog
 from gateway.addresses import AddressPolicy
 from gateway.app import build
 from gateway.shapes import ProviderConfig
-from gateway.upstream.aiohttp_engine import AiohttpEngine
+from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Timeouts
+from gateway.upstream.tls import tls_context
 from tests.serve import serving
 from tests.test_upstream_tls import certificate, server_side
 from tests.world import LOOPBACK, World, settings
@@ -102,18 +101,11 @@ def _signature(received: Received, names: list[str], stamp: str) -> str:
     ).hex()
 
 
-class Trusting(AiohttpEngine):
+def trusting(file: Path) -> HttpEngine:
     """The gateway's way out, with one authority more: the test's own."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(AddressPolicy(LOOPBACK), Timeouts())
-        self._trusted = ssl.create_default_context(cafile=str(file))
-
-    def _new_session(self, encrypted: bool) -> aiohttp.ClientSession:
-        session = super()._new_session(encrypted)
-        assert isinstance(session.connector, aiohttp.TCPConnector)
-        session.connector._ssl = self._trusted
-        return session
+    context = tls_context()
+    context.load_verify_locations(str(file))
+    return HttpEngine(AddressPolicy(LOOPBACK), Timeouts(), tls=context)
 
 
 @dataclass
@@ -170,7 +162,7 @@ async def between_https(folder: Path, **config: Any) -> AsyncIterator[Aws]:
         world, chosen = World(), settings()
         put(world, upstream.origin, **config)
         key = world.key()
-        gateway = build(chosen, world.ring, catalog.load(), world.snapshot(), engine=Trusting(file))
+        gateway = build(chosen, world.ring, catalog.load(), world.snapshot(), engine=trusting(file))
         async with serving(gateway, chosen, tls=file) as url:
             aws = Aws(url, key, file, upstream)
             yield aws

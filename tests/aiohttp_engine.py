@@ -1,7 +1,7 @@
-"""aiohttp behind the seam of seam.py.
+"""aiohttp behind the gateway's seam: the engine that ours is measured by. Not shipped.
 
 Redirects are not followed, proxies of the environment not used, cookies not kept, TLS always
-verified; the address is checked when the socket is made. Used by app.py.
+verified; the address is checked when the socket is made. Used by engines.py.
 """
 
 from __future__ import annotations

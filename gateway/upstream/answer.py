@@ -1,0 +1,133 @@
+"""An answer on its way in: its head, the pieces of its body that nobody has read yet, its end.
+
+Decides by RFC 9112 how long a body is and what is no answer at all; never touches a socket. Filled
+by connection.py, read by stream.py through the seam.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from gateway.errors import UpstreamError
+from gateway.shapes import Headers
+from gateway.upstream.seam import BROKE_OFF
+
+if TYPE_CHECKING:
+    from gateway.upstream.connection import Connection
+
+Framing = Literal["none", "counted", "until_close"]
+MOST_HEAD: Final = 64 * 1024
+# Names whose values say how long the body is, or how long the connection lives.
+_WEIGHTY: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-alive"})
+_BODILESS: Final = frozenset({204, 304})
+
+
+class HttpAnswer:
+    """Satisfies the seam's Answer. `framing` says how the end of the body is known."""
+
+    __slots__ = (
+        "_encoding",
+        "_length",
+        "_pieces",
+        "_size",
+        "begun",
+        "complete",
+        "connection",
+        "error",
+        "framing",
+        "headers",
+        "keep_alive",
+        "status",
+        "version",
+        "waiting",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Connection | None = connection
+        self.status = 0
+        self.version = ""
+        self.headers: Headers = []
+        self.begun = False  # the head of the final answer is here
+        self.complete = False
+        self.framing: Framing = "until_close"
+        self.error: BaseException | None = None
+        self.keep_alive = b""
+        self._encoding = b""
+        self.waiting = 0  # bytes of pieces that are not read yet
+        self._length = b""
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    async def read(self) -> bytes:
+        while not self._pieces:
+            if self.error is not None:
+                raise self.error
+            if self.complete:
+                return b""
+            if self.connection is None:
+                raise UpstreamError(BROKE_OFF, code="upstream_incomplete")
+            await self.connection.wait_for_piece()
+        pieces, self._pieces = self._pieces, []
+        self.waiting = 0
+        if self.connection is not None:
+            self.connection.relieve()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    @property
+    def ended(self) -> bool:
+        return self.complete and not self._pieces
+
+    def abort(self) -> None:
+        self._pieces = []
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.abort()
+
+    # From here on: what the connection tells.
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """One line of the head, its name in lower case."""
+        self._size += len(name) + len(value) + 4
+        self.headers.append((name, value))
+        if name in _WEIGHTY:
+            self._weigh(name, value)
+
+    def begin(self, status: int, method: str, version: str) -> bool:
+        """The head is whole. False, and `error`, when it cannot be passed on."""
+        self.status, self.version = status, version
+        wrong = self._wrong()
+        if wrong:
+            self.error = UpstreamError(wrong)
+            return False
+        if method == "HEAD" or status in _BODILESS:
+            self.framing = "none"
+        elif self._encoding or self._length:
+            self.framing = "counted"
+        self.begun = True
+        return True
+
+    def start_over(self) -> None:
+        """What was read was an interim answer (1xx): the final one comes behind it."""
+        self.headers, self._encoding, self._length, self.keep_alive = [], b"", b"", b""
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.waiting += len(piece)
+
+    def _wrong(self) -> str:
+        if self._size > MOST_HEAD:
+            return "the provider's answer has a head larger than 64 KiB"
+        if self.version not in ("1.1", "1.0"):
+            return "the provider does not answer in HTTP/1.1"
+        if self._encoding and (self._length or self._encoding.lower() != b"chunked"):
+            return "the provider's answer is framed in a way that is not served"
+        return ""
+
+    def _weigh(self, name: bytes, value: bytes) -> None:
+        if name == b"keep-alive":
+            self.keep_alive = value
+        elif name == b"content-length":
+            self._length = value
+        else:
+            # Two of them are a list of two codings, which is none we serve.
+            self._encoding = value if not self._encoding else b"several"

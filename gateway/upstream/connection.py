@@ -1,0 +1,345 @@
+"""One connection to an upstream: a request out, its answer in, then the next one.
+
+Strict HTTP/1.1 by httptools. Whatever is not plainly the answer to the request that was sent ends
+the connection. Never sends a request twice. Made and kept by pool.py, used by engine.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from math import inf
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+import httptools
+
+from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.upstream.answer import MOST_HEAD, HttpAnswer
+from gateway.upstream.pump import Pump
+from gateway.upstream.seam import BROKE_OFF, Timeouts
+from gateway.upstream.tls import Tls
+from gateway.upstream.wake import Wake
+
+if TYPE_CHECKING:
+    from gateway.upstream.pool import Pool
+
+_HIGH_WATER: Final = 64 * 1024  # bytes of an answer that may wait for their reader
+_SMALL: Final = 16 * 1024  # a body that is cheaper to copy than to write by itself
+_KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
+Waits = Literal["idle", "head", "piece", "write"]
+
+
+class Stale(UpstreamError):
+    """A kept connection died before a byte of an answer: the upstream had given it up."""
+
+
+class Connection(asyncio.Protocol):
+    """`deadline` (the loop's time) is when `late` is to be called; infinity while nobody waits."""
+
+    __slots__ = (
+        "_answer",
+        "_head_bytes",
+        "_in_head",
+        "_last",
+        "_loop",
+        "_method",
+        "_parser",
+        "_paused",
+        "_pool",
+        "_pump",
+        "_timeouts",
+        "_transport",
+        "_unwritten",
+        "_waits",
+        "_wake",
+        "deadline",
+        "gone",
+        "served",
+    )
+
+    def __init__(self, pool: Pool, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
+        self._pool = pool
+        self._timeouts = timeouts
+        self._loop = loop
+        self._wake = Wake(loop)
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport = cast(asyncio.Transport, None)  # until the connection is made
+        self._answer: HttpAnswer | None = None
+        self._method = ""
+        self._in_head = False
+        self._head_bytes = 0  # received so far of the present answer's head
+        self._last = False  # no other request may be sent here
+        self._paused = False  # the reader has enough to read
+        self._pump: Pump | None = None
+        self._unwritten = 0
+        self._waits: Waits = "idle"
+        self.deadline = inf
+        self.gone = False
+        self.served = 0
+
+    def __repr__(self) -> str:
+        state = "gone" if self.gone else "busy" if self._answer is not None else "idle"
+        return f"<Connection: {state}, {self.served} served>"
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent here; asked of an idle one."""
+        fresh = self.deadline > self._loop.time()
+        return fresh and not self.gone and not self._transport.is_closing()
+
+    # The request's side.
+
+    async def ask(
+        self,
+        method: str,
+        head: bytes,
+        body: bytes | AsyncIterator[bytes] | None,
+        length: int | None,
+    ) -> HttpAnswer:
+        """Send a request; its answer once the head is here. `length` is of a body that arrives.
+
+        Raises UpstreamError (Stale where the connection had been given up), UpstreamTimeout. When
+        this raises or is cancelled the connection is closed.
+        """
+        answer = self._answer = HttpAnswer(self)
+        self._method, self._head_bytes = method, 0
+        self._wait("head", self._timeouts.first_byte)
+        try:
+            self._send(head, body, length)
+            while not answer.begun and answer.error is None:
+                await self._wake
+        except BaseException:
+            self.abort()
+            raise
+        if answer.error is not None and not answer.begun:
+            raise answer.error
+        return answer
+
+    async def wait_for_piece(self) -> None:
+        """Until the present answer has a piece more, its end, or an error."""
+        self._wait("piece", self._timeouts.idle)
+        await self._wake
+
+    def relieve(self) -> None:
+        """The reader has taken what there was."""
+        if self._paused and not self.gone:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def rest(self, seconds: float) -> None:
+        """Lie idle for so long at the most."""
+        self._wait("idle", seconds)
+
+    def abort(self) -> None:
+        """Close at once, whatever is under way."""
+        self._stop_pump()
+        if not self.gone:
+            self._leave()
+            self._transport.abort()
+
+    def late(self) -> None:
+        """The deadline has passed."""
+        if self._waits == "idle":
+            self.abort()
+        elif self._waits == "write":
+            self._insist_on_progress()
+        elif self._waits == "head":
+            self._fail(UpstreamTimeout("the provider did not answer in time"))
+        else:
+            self._fail(UpstreamTimeout("the provider stopped sending"))
+
+    def _send(
+        self, head: bytes, body: bytes | AsyncIterator[bytes] | None, length: int | None
+    ) -> None:
+        if body is None:
+            self._transport.write(head)
+        elif not isinstance(body, bytes):
+            self._transport.write(head)
+            self.deadline = inf  # the body takes the time it takes its sender
+            self._pump = Pump(body, length, self._transport, self._poured)
+        elif len(body) <= _SMALL:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+
+    def _poured(self, error: BaseException | None) -> None:
+        self._pump = None
+        answer = self._answer
+        if error is not None:
+            self._fail(error)
+        elif answer is not None and not answer.begun:
+            self._wait("head", self._timeouts.first_byte)
+
+    def _stop_pump(self) -> None:
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.stop()
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:
+            self.abort()  # nobody asked: it must not become somebody's answer
+            return
+        if not answer.begun:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(UpstreamError("the provider switched protocols, which nobody asked for"))
+        except httptools.HttpParserError:
+            self._refuse(answer)
+        else:
+            self._settle(answer)
+
+    def eof_received(self) -> None:
+        answer = self._answer
+        if answer is not None and answer.begun and answer.framing == "until_close":
+            answer.complete = True
+            self._settle(answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_pump()
+        if self.gone:
+            return
+        self._leave()
+        answer = self._answer
+        if answer is not None:
+            answer.error = self._lost(answer)
+            self._wake.up()
+
+    def pause_writing(self) -> None:
+        self._unwritten = self._transport.get_write_buffer_size()
+        self._wait("write", self._timeouts.write)
+        if self._pump is not None:
+            self._pump.hold()
+
+    def resume_writing(self) -> None:
+        if self._waits == "write":
+            self._wait("head", self._timeouts.first_byte)
+        if self._pump is not None:
+            self.deadline = inf
+            self._pump.go_on()
+
+    # The parser's side. Interim answers (1xx) and what follows a whole answer come here, too.
+
+    def on_message_begin(self) -> None:
+        self._in_head = True
+        if self._answer is None or self._answer.complete:
+            self._last = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Trailers are no headers: they go nowhere.
+        if self._in_head and self._answer is not None and not self._answer.complete:
+            self._answer.add_header(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        answer, status = self._answer, self._parser.get_status_code()
+        if answer is None or answer.complete:
+            return
+        if status < 200:
+            answer.start_over()
+        elif answer.begin(status, self._method, self._parser.get_http_version()):
+            if answer.framing == "until_close" or answer.version != "1.1":
+                self._last = True
+            if self._method == "HEAD":
+                # Some send a body all the same: it is nobody's, and the parser waits for it.
+                answer.complete = self._last = True
+
+    def on_body(self, body: bytes) -> None:
+        answer = self._answer
+        if answer is not None and answer.begun and not answer.complete:
+            answer.add(body)
+
+    def on_message_complete(self) -> None:
+        answer = self._answer
+        if answer is not None and answer.begun and not answer.complete:
+            answer.complete = True
+            if not self._parser.should_keep_alive():
+                self._last = True
+
+    # Between them.
+
+    def _wait(self, what: Waits, seconds: float) -> None:
+        self._waits, self.deadline = what, self._loop.time() + seconds
+
+    def _settle(self, answer: HttpAnswer) -> None:
+        """After something came: is the answer whole, is there enough of it, who waits for it?"""
+        if not answer.begun:
+            if answer.error is not None or self._head_bytes > MOST_HEAD:
+                self._refuse(answer)
+            return
+        self.deadline = inf
+        if self._pump is not None and (answer.complete or answer.status >= 400):
+            self._stop_pump()  # the upstream has said all without it
+            self._last = True
+        if answer.complete:
+            self._finish(answer)
+        elif answer.waiting > _HIGH_WATER and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+        self._wake.up()
+
+    def _finish(self, answer: HttpAnswer) -> None:
+        """The answer is whole: it needs this connection no longer, another request may."""
+        answer.connection = self._answer = None
+        if self._last or self._paused or self._transport.get_write_buffer_size():
+            self.abort()
+            return
+        self.served += 1
+        if self.served == 1:
+            self._remember_session()
+        self._pool.put_back(self, _lifetime(answer.keep_alive))
+
+    def _remember_session(self) -> None:
+        context = self._transport.get_extra_info("sslcontext")
+        if isinstance(context, Tls):
+            context.remember(self._transport.get_extra_info("ssl_object"))
+
+    def _refuse(self, answer: HttpAnswer) -> None:
+        if answer.complete:
+            self._last = True  # nonsense behind a whole answer takes nothing from it
+            self._settle(answer)
+        elif answer.begun:
+            self._fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
+        else:
+            words = "the provider's answer is not valid HTTP/1.1, or its head is too large"
+            self._fail(answer.error or UpstreamError(words))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._answer is not None:
+            self._answer.error = error
+        self.abort()
+        self._wake.up()
+
+    def _lost(self, answer: HttpAnswer) -> UpstreamError:
+        if answer.begun:
+            return UpstreamError(BROKE_OFF, code="upstream_incomplete")
+        words = "the provider closed the connection before it answered"
+        return Stale(words) if self.served and not self._head_bytes else UpstreamError(words)
+
+    def _leave(self) -> None:
+        self.gone = True
+        self.deadline = inf
+        self._pool.forget(self)
+
+    def _insist_on_progress(self) -> None:
+        """A large body may take its time, as long as the upstream takes some of it."""
+        left = self._transport.get_write_buffer_size()
+        if left >= self._unwritten:
+            self._fail(UpstreamTimeout("the provider stopped taking the request"))
+            return
+        self._unwritten = left
+        self._wait("write", self._timeouts.write)
+
+
+def _lifetime(keep_alive: bytes) -> float:
+    """Seconds the upstream says it keeps an idle connection; infinity when it says nothing."""
+    found = _KEEP_ALIVE.search(keep_alive) if keep_alive else None
+    return float(found[1]) if found else inf
