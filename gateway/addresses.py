@@ -1,7 +1,7 @@
 """Which network addresses the gateway may connect to: our deny table, and what an operator allows.
 
 `ipaddress.is_global` passes forms of metadata and internal addresses, so the table is spelled out.
-Pure. Asked by upstream.py with the address really used, at connect time.
+Pure. Asked by upstream/dial.py with the address really used, at connect time.
 """
 
 from __future__ import annotations

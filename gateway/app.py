@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
 from time import perf_counter
+from typing import Any
 
 from gateway import __version__, logs, metrics
 from gateway.addresses import AddressPolicy
 from gateway.catalog import Catalog
-from gateway.client.asgi import AsgiScope, Receive, Send
+from gateway.client.back import wire
+from gateway.client.turn import Turn
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.health import Report, fold, samples
@@ -23,11 +25,16 @@ from gateway.receive import Furniture, receive
 from gateway.refuse import refuse
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot
+from gateway.stream import Heartbeats
 from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Engine, Timeouts
 from gateway.vault import KeyRing
 
 _HEALTH = {b"/livez", b"/readyz"}
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class Gateway:
@@ -72,39 +79,45 @@ class Gateway:
         seen.clear()
         return report
 
-    async def __call__(self, scope: AsgiScope, take: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(take, send)
-        elif scope["raw_path"] in _HEALTH:
-            await self._answer_health(scope, send)
-        else:
-            await self._serve(scope, take, send)
+    async def __call__(self, scope: Scope, take: Receive, send: Send) -> None:
+        """The start and the end of the process; requests come to `serve`."""
+        assert scope["type"] == "lifespan"
+        await self._lifespan(take, send)
 
-    async def _serve(self, scope: AsgiScope, take: Receive, send: Send) -> None:
+    async def serve(self, turn: Turn) -> None:
+        """One request from its head to the end of its answer."""
+        try:
+            if turn.path in _HEALTH:
+                await self._answer_health(turn)
+            else:
+                await self._handle(turn)
+        finally:
+            turn.end()
+
+    async def _handle(self, turn: Turn) -> None:
         exchange = Exchange(
             f"{self._prefix}{next(self._ids):08x}",
-            scope["method"],
-            scope["raw_path"],
-            scope["headers"],
+            turn.method,
+            turn.path,
+            turn.headers,
             perf_counter(),
         )
         self._inflight += 1
         try:
-            await receive(self._house, exchange, scope, take, send)
+            await receive(self._house, exchange, turn)
         except Exception as error:  # the boundary: a defect of ours, said so
             self._house.log.error("defect", id=exchange.id, exc_info=error)
             sorry = GatewayError("a defect in Wardgate, see its log", code="internal_error")
-            await refuse(sorry, exchange, send, [])
+            await refuse(sorry, exchange, turn, [])
         finally:
             self._inflight -= 1
 
-    async def _answer_health(self, scope: AsgiScope, send: Send) -> None:
-        ready = scope["raw_path"] == b"/livez" or not self._draining
+    async def _answer_health(self, turn: Turn) -> None:
+        ready = turn.path == b"/livez" or not self._draining
         body = b"ok" if ready else b"draining"
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
-        status = 200 if ready else 503
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        turn.start(200 if ready else 503, wire(headers), counted=True)
+        await turn.write(body, more=False)
 
     async def _lifespan(self, take: Receive, send: Send) -> None:
         await take()
@@ -144,6 +157,7 @@ def build(
         clock=clock,
         used={},
         seen=samples(),
+        heartbeats=Heartbeats(settings.heartbeat),
     )
     metrics.build_info.labels(__version__).set(1)
     gateway = Gateway(house)

@@ -10,25 +10,22 @@ import hmac
 from urllib.parse import unquote_to_bytes
 
 from gateway import credential
-from gateway.credential import Presented
+from gateway.client.head import Head
 from gateway.errors import Forbidden, Malformed, Unauthorized
-from gateway.shapes import Agent, Client, Headers
+from gateway.shapes import Agent, Client
 from gateway.snapshot import Snapshot
 
-CREDENTIAL_HEADERS = frozenset(
-    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cf-aig-authorization"}
-)
 _DUMMY = bytes(32)
 _HOW = "send a Wardgate key (wg_…) as Authorization: Bearer, x-api-key, api-key or x-goog-api-key"
 # Only a hash of a key is kept here: a signature made with one proves nothing to us.
 _HOW_AWS = "an AWS signature cannot be checked; set AWS_BEARER_TOKEN_BEDROCK to one (wg_…) instead"
 
 
-def authenticate(snapshot: Snapshot, headers: Headers, query: bytes, now: float) -> Client:
+def authenticate(snapshot: Snapshot, head: Head, query: bytes, now: float) -> Client:
     """Raise Unauthorized (no key, unknown, expired), Malformed (two keys), Forbidden (agent)."""
-    presented = _presented(headers, query)
+    presented = _presented(head, query)
     if presented is None:
-        how = _HOW_AWS if _is_signed(headers) else _HOW
+        how = _HOW_AWS if _is_signed(head) else _HOW
         raise Unauthorized(f"no Wardgate key in the request: {how}", code="missing_api_key")
     client = _known(snapshot, presented)
     if client.expires_at is not None and client.expires_at <= now:
@@ -38,11 +35,10 @@ def authenticate(snapshot: Snapshot, headers: Headers, query: bytes, now: float)
     return client
 
 
-def _presented(headers: Headers, query: bytes) -> str | None:
+def _presented(head: Head, query: bytes) -> str | None:
     found: str | None = None
-    for name, value in headers:
-        if name in CREDENTIAL_HEADERS:
-            found = _merge(found, _token(value))
+    for value in head.credentials:
+        found = _merge(found, _token(value))
     if b"key=" in query:
         for part in query.split(b"&"):
             if part.startswith(b"key="):
@@ -61,19 +57,20 @@ def _merge(found: str | None, text: str) -> str | None:
 
 
 def _token(value: bytes) -> str:
+    if value[:7] == b"Bearer ":
+        return value[7:].decode("latin-1").strip()
     text = value.decode("latin-1").strip()
     return text[7:].lstrip() if text[:7].lower() == "bearer " else text
 
 
-def _is_signed(headers: Headers) -> bool:
-    return any(n == b"authorization" and v[:16] == b"AWS4-HMAC-SHA256" for n, v in headers)
+def _is_signed(head: Head) -> bool:
+    return any(value[:16] == b"AWS4-HMAC-SHA256" for value in head.credentials)
 
 
 def _known(snapshot: Snapshot, text: str) -> Client:
-    presented: Presented | None = credential.read(text)
-    client = None
-    if presented is not None and presented.prefix == "wg":
-        client = snapshot.clients.get(presented.public_id)
+    # The digest covers every character, so what is stored under this id settles the form, too.
+    public_id = credential.id_in(text)
+    client = snapshot.clients.get(public_id) if text.startswith("wg_") else None
     digest = credential.digest(snapshot.hash_key.expose(), text)
     # Compared on a miss too, so that time does not tell a known id from an unknown one.
     matches = hmac.compare_digest(digest, client.digest if client else _DUMMY)

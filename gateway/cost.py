@@ -23,16 +23,17 @@ def cost(usage: Usage, model: Model) -> int | None:
         return None
     if model.input_price is None or model.output_price is None:
         return None
-    read, written = usage.cache_read or 0, usage.cache_write or 0
-    plain = max(0, usage.input - read - written)
-    total = (
-        plain * model.input_price
-        + read * _or(model.cache_read_price, model.input_price)
-        + written * _or(model.cache_write_price, model.input_price)
-        + output * model.output_price
-    )
+    total = usage.input * model.input_price + output * model.output_price
+    if usage.cache_read or usage.cache_write:
+        total += _cached(usage, model, model.input_price)
     return (total + _PER // 2) // _PER
 
 
-def _or(price: int | None, otherwise: int) -> int:
-    return otherwise if price is None else price
+def _cached(usage: Usage, model: Model, price: int) -> int:
+    """What reading from the cache and writing to it costs more than input does, at its `price`."""
+    read, written = usage.cache_read or 0, usage.cache_write or 0
+    # No more was read than there was, whatever a provider says.
+    counted = min(usage.input or 0, read + written)
+    of_read = price if model.cache_read_price is None else model.cache_read_price
+    of_written = price if model.cache_write_price is None else model.cache_write_price
+    return read * of_read + written * of_written - counted * price

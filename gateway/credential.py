@@ -64,6 +64,11 @@ def read(text: str) -> Presented | None:
     return Presented(cast(Prefix, found[1]), found[2], text)
 
 
+def id_in(text: str) -> str:
+    """Where the public id stands in a client key; its form is not checked."""
+    return text[3 : 3 + ID_LENGTH]
+
+
 def looks_ours(text: str) -> bool:
     """True for anything that begins like a key of ours, mistyped ones included."""
     return text.startswith(("wg_", "wga_"))

@@ -6,7 +6,8 @@ Answered from the snapshot and the catalog; nothing goes upstream. Called by rec
 from __future__ import annotations
 
 from gateway.catalog import Catalog
-from gateway.client.asgi import Send
+from gateway.client.back import wire
+from gateway.client.turn import Turn
 from gateway.dialects.table import DIALECTS, ModelEntry
 from gateway.errors import NotFound
 from gateway.exchange import Exchange
@@ -20,7 +21,7 @@ async def enumerate_models(
     catalog: Catalog,
     client: Client,
     exchange: Exchange,
-    send: Send,
+    turn: Turn,
     *,
     now: float,
     notes: Headers,
@@ -45,5 +46,5 @@ async def enumerate_models(
         *notes,
     ]
     exchange.answering, exchange.status, exchange.outcome = True, 200, "ok"
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    turn.start(200, wire(headers), counted=True)
+    await turn.write(body, more=False)

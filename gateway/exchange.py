@@ -57,7 +57,6 @@ class Exchange:
     code: str | None = None  # our error code, or the kind of upstream failure
     policy: str | None = None  # which of our limits refused it
     usage: Usage | None = None
-    cost: int | None = None  # micro-dollars; None = not known
     partial: bool = False  # the answer ended early, so usage is what was seen until then
 
     @property

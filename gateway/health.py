@@ -7,27 +7,24 @@ fold), the parent (to gather) and whoever shows it.
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, exp, log
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from gateway.backlog import settle
 from gateway.shapes import ProviderConfig
 
 State = Literal["healthy", "degraded", "unhealthy", "unknown"]
 Key = TypeVar("Key", int, str)
 PROVEN: Final = "ok"
 REFUSED: Final = "key_refused"
-
-# Of one attempt: config, status, error code, seconds to the end of a whole answer, and seconds to
-# the first byte of a stream. A plain tuple: one is made for every request.
-Sample = tuple[ProviderConfig, int, str | None, float | None, float | None]
-Samples = deque[Sample]
-# A worker folds them every second; no worker makes as many in that time.
-MOST_SAMPLES: Final = 65_536
 
 # What is the provider's fault or the key's. Any other 4xx is the client's: the provider worked.
 _FAULTS: Final = frozenset(
@@ -48,11 +45,61 @@ _GONE: Final = "client_closed_request"
 # percentile is at most 4.9 % off. The last one ends at three hours.
 _GROWTH: Final = log(1.1)
 _LAST_BUCKET: Final = 170
+_ENDS: Final = tuple(1.1**n / 1000 for n in range(_LAST_BUCKET))  # of all others, in seconds
+
+MOST_TIMES: Final = 65_536  # of attempts that ended alike; a worker folds them every second
+
+
+class Attempts:
+    """Attempts at one config that ended alike since the last fold; their times in plain lists."""
+
+    __slots__ = ("_samples", "code", "config_id", "first", "last", "number", "secret_version",
+                 "status", "took")  # fmt: skip
+
+    def __init__(
+        self, samples: Samples, config: ProviderConfig, status: int, code: str | None
+    ) -> None:
+        self.config_id, self.secret_version = config.id, config.secret_version
+        self.status, self.code = status, code
+        self._samples = samples
+        self.clear()
+
+    def add(self, now: float, took: float | None = None, first: float | None = None) -> None:
+        """One more, ended at `now`: seconds to the end of a whole answer, and to the first byte of
+        a stream. Nobody folding, they are counted anew after MOST_TIMES.
+        """
+        if self.number == MOST_TIMES:
+            self.clear()
+        elif not self.number:
+            self._samples.grown.append(self)
+        self.number += 1
+        self.last = now
+        if took is not None:
+            self.took.append(took)
+        if first is not None:
+            self.first.append(first)
+
+    def clear(self) -> None:
+        self.number, self.last = 0, 0.0
+        self.took: list[float] = []
+        self.first: list[float] = []
+
+
+class Samples:
+    """How attempts at providers ended, until they are folded."""
+
+    def __init__(self) -> None:
+        self.grown: list[Attempts] = []
+
+    def clear(self) -> None:
+        for attempts in self.grown:
+            attempts.clear()
+        self.grown.clear()
 
 
 def samples() -> Samples:
-    """Where a worker keeps samples until they are folded; nobody folding, the oldest go."""
-    return deque(maxlen=MOST_SAMPLES)
+    """Where a worker keeps samples until they are folded."""
+    return Samples()
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -109,23 +156,23 @@ class Report(msgspec.Struct, frozen=True):
     looks: dict[str, tuple[int, str]]
 
 
-def fold(seen: Iterable[Sample], at: float) -> Report:
+def fold(seen: Samples, at: float) -> Report:
     """Samples as counts. Those that say nothing of the provider are left out."""
+    settle()
     report = Report(at, {}, {})
-    for config, status, code, took, first in seen:
+    for attempts in sorted(seen.grown, key=attrgetter("last")):  # the last look at a key counts
+        status, code = attempts.status, attempts.code
         if not says_something(status, code):
             continue
-        counts = report.counts.get(config.id)
-        if counts is None:
-            counts = report.counts[config.id] = Counts(last=at)
-        counts.requests += 1
+        counts = report.counts.setdefault(attempts.config_id, Counts(last=at))
+        counts.requests += attempts.number
         if code is not None and is_failure(status, code):
-            counts.errors[code] = counts.errors.get(code, 0) + 1
-        _time(counts.took, took)
-        _time(counts.first, first)
+            counts.errors[code] = counts.errors.get(code, 0) + attempts.number
+        _grow(counts.took, _histogram(attempts.took))
+        _grow(counts.first, _histogram(attempts.first))
         outcome = _of_key(status, code)
         if outcome is not None:
-            report.looks[config.id] = (config.secret_version, outcome)
+            report.looks[attempts.config_id] = (attempts.secret_version, outcome)
     return report
 
 
@@ -150,17 +197,12 @@ def _of_key(status: int, code: str | None) -> str | None:
     return PROVEN if 200 <= status < 300 else None
 
 
-def _time(histogram: dict[int, int], seconds: float | None) -> None:
-    if seconds is not None:
-        bucket = bucket_of(seconds)
-        histogram[bucket] = histogram.get(bucket, 0) + 1
-
-
 def bucket_of(seconds: float) -> int:
-    milliseconds = seconds * 1000
-    if milliseconds <= 1:
-        return 0
-    return min(ceil(log(milliseconds) / _GROWTH), _LAST_BUCKET)
+    return bisect_left(_ENDS, seconds)
+
+
+def _histogram(times: Iterable[float]) -> Mapping[int, int]:
+    return Counter(map(partial(bisect_left, _ENDS), times))
 
 
 def percentile(histogram: Mapping[int, int], share: float) -> int | None:

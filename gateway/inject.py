@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from gateway.client.hygiene import settable, towards_upstream
+from gateway.client.head import Head
+from gateway.client.hygiene import may_go_upstream, settable
 from gateway.dialects.table import DIALECTS
 from gateway.errors import SealBroken, Unavailable
 from gateway.paths import Match
@@ -22,13 +23,15 @@ from gateway.vault import KeyRing, config_binding, is_reference
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.
 _IDENTITY = (b"accept-encoding", b"identity")
+_MOST_PLANS = 4096
+_MOST_TARGETS = 64  # paths without a variable part; few are used with one config
 
 
 def inject(
     candidate: Candidate,
     match: Match,
     method: str,
-    headers: Headers,
+    head: Head,
     query: bytes,
     body: bytes | AsyncIterator[bytes] | None,
     length: int | None,
@@ -40,22 +43,68 @@ def inject(
     is here to sign with.
     """
     config = candidate.config
-    dialect = DIALECTS[config.dialect]
-    path, upstream_query = dialect.target(config, match, query)
-    secret, signed = _opened(config, ring), config.auth_type == "aws_sigv4"
-    ours = [] if signed else dialect.authorize(config, secret.expose())
-    ours = _added(config, ours) + ours
-    sent = towards_upstream(headers, {name for name, _ in ours})
-    sent += _missing(dialect.defaults(config), sent)
-    sent += ours
+    plan = _plan(config)
+    secret, signed = _opened(config, plan.bound, ring), config.auth_type == "aws_sigv4"
+    sent = head.passing
+    if plan.replaced:
+        sent = [pair for pair in sent if pair[0] not in plan.replaced]
+    sent = sent + _missing(plan.defaults, sent) + plan.added
+    if not signed:
+        sent += DIALECTS[config.dialect].authorize(config, secret.expose())
     sent.append(_IDENTITY)
     if length is not None:
         sent.append((b"content-length", b"%d" % length))
-    target = path + b"?" + upstream_query if upstream_query else path
-    outbound = Outbound(method, _origin(config.base_url), target, sent, body)
+    outbound = Outbound(method, plan.origin, plan.target(match, query), sent, body)
     if signed:
         outbound.headers += _signature(config, secret, outbound)
     return outbound
+
+
+class _Plan:
+    """What is the same for every request to one config. Holds nothing secret.
+
+    `replaced`: headers a client may send and this config sets itself.
+    """
+
+    __slots__ = ("_config", "_targets", "added", "bound", "defaults", "origin", "replaced")
+
+    def __init__(self, config: ProviderConfig) -> None:
+        dialect = DIALECTS[config.dialect]
+        self._config = config
+        self._targets: dict[bytes, bytes] = {}
+        self.origin = _origin(config.base_url)
+        self.bound = config_binding(config)
+        keys = [] if config.auth_type == "aws_sigv4" else dialect.authorize(config, b"")
+        self.added = _added(config, keys)
+        self.defaults = dialect.defaults(config)
+        ours = {name for name, _ in (*keys, *self.added)}
+        self.replaced = frozenset(name for name in ours if may_go_upstream(name))
+
+    def target(self, match: Match, query: bytes) -> bytes:
+        """Raw path and query at the upstream. Raises Malformed if it left the base path."""
+        known = self._targets.get(match.rest) if not query else None
+        if known is not None:
+            return known
+        path, rest = DIALECTS[self._config.dialect].target(self._config, match, query)
+        target = path + b"?" + rest if rest else path
+        if not query and match.model is None and len(self._targets) < _MOST_TARGETS:
+            self._targets[match.rest] = target
+        return target
+
+
+_plans: dict[int, tuple[ProviderConfig, _Plan]] = {}
+
+
+def _plan(config: ProviderConfig) -> _Plan:
+    known = _plans.get(id(config))
+    # The config is kept beside its plan, so that no other one can come to have its id.
+    if known is not None:
+        return known[1]
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    made = _Plan(config)
+    _plans[id(config)] = config, made
+    return made
 
 
 def _added(config: ProviderConfig, keys: Headers) -> Headers:
@@ -88,10 +137,10 @@ def _missing(defaults: Headers, present: Headers) -> Headers:
     return [pair for pair in defaults if pair[0] not in names]
 
 
-def _opened(config: ProviderConfig, ring: KeyRing) -> Secret:
+def _opened(config: ProviderConfig, bound: bytes, ring: KeyRing) -> Secret:
     try:
         if config.sealed is not None:
-            return ring.open(config.sealed, config_binding(config))
+            return ring.open(config.sealed, bound)
         return Secret(b"") if config.reference is None else resolved(config.reference)
     except (SealBroken, LookupError):
         raise _unopened(config) from None

@@ -6,35 +6,51 @@ A log that cannot be written never ends a request. Called by every process at it
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from functools import lru_cache
 from select import PIPE_BUF
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from gateway.backlog import settle
+
 Mask = Callable[[bytes], bytes]
 LEVELS = ("debug", "info", "warning", "error")
 _STDOUT = 1
-_WAIT = 0.05  # seconds an info line may wait for company
-_encode = msgspec.json.Encoder(enc_hook=str).encode
+_json = msgspec.json.Encoder(enc_hook=str)
+
+
+class Line(msgspec.Struct, omit_defaults=True, gc=False):
+    """The beginning of a line whose fields are known beforehand; `time` by `spell`."""
+
+    time: str
+    level: str
+    event: str
+
+
+class Log(FilteringBoundLogger, Protocol):
+    """structlog's logger, and a way to write many lines together."""
+
+    def together(self, lines: Sequence[Line]) -> None:
+        """Write lines in this order: at once, as they are, whatever their level."""
 
 
 def configure(level: str = "info", mask: Mask = bytes, fd: int = _STDOUT) -> None:
-    """Set this process's log up; `mask` sees every line that is not a plain info line."""
+    """Set this process's log up; `mask` sees every line but plain info lines and `together`'s."""
     out = _Out(fd)
-    atexit.register(out.flush)
+    atexit.register(settle)
     structlog.configure(
         processors=[_Line(mask)],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_wrapper(level),
         logger_factory=lambda *_: out,
         cache_logger_on_first_use=True,
     )
@@ -44,21 +60,29 @@ def configure(level: str = "info", mask: Mask = bytes, fd: int = _STDOUT) -> Non
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]))
 
 
-def request_logger() -> FilteringBoundLogger:
+def request_logger() -> Log:
     """A logger bound to what `configure` said; call it after `configure`, keep the result."""
-    logger: FilteringBoundLogger = structlog.get_logger().bind()
+    if isinstance(structlog.get_config()["logger_factory"](), _Out):
+        logger: Log = structlog.get_logger().bind()
+    else:  # not said anything yet
+        out, line = _Out(_STDOUT), _Line(bytes)
+        logger = structlog.wrap_logger(out, [line], wrapper_class=_wrapper("info")).bind()
     return logger
+
+
+def _wrapper(level: str) -> type[Any]:
+    """structlog's logger that heeds `level`, with our `together`."""
+    plain: type[Any] = structlog.make_filtering_bound_logger(level)
+    return type("_Log", (plain,), {"together": lambda self, lines: self._logger.together(lines)})
 
 
 def flush() -> None:
     """Write what waits: before a server says that it has stopped."""
-    out = structlog.get_config()["logger_factory"]()
-    if isinstance(out, _Out):
-        out.flush()
+    settle()
 
 
 class _Out:
-    """Writes whole lines. Info lines wait a moment, so that busy workers share system calls.
+    """Writes whole lines, and before them what requests have left to be written.
 
     What is written at once is no larger than a pipe takes in one piece: lines of several
     processes do not mix.
@@ -66,42 +90,16 @@ class _Out:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._waiting: list[bytes] = []
-        self._size = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def info(self, line: bytes) -> None:
-        """Write with the next flush, or at once where no event loop runs."""
-        if self._size + len(line) > PIPE_BUF:
-            self.flush()
-        self._waiting.append(line)
-        self._size += len(line)
-        self._arm()
 
     def msg(self, line: bytes) -> None:
-        """Write now: what is wrong must not wait, nor go missing."""
-        self.flush()
+        settle()
         self._write(line)
 
-    debug = warning = error = critical = msg
+    debug = info = warning = error = critical = msg
 
-    def flush(self) -> None:
-        waiting, self._waiting, self._size = self._waiting, [], 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if waiting:
-            self._write(b"".join(waiting))
-
-    def _arm(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.flush()
-            return
-        if self._timer is None or self._loop is not loop:
-            self._loop, self._timer = loop, loop.call_later(_WAIT, self.flush)
+    def together(self, lines: Sequence[Line]) -> None:
+        for piece in _pieces(_json.encode_lines(lines)):
+            self._write(piece)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -110,17 +108,26 @@ class _Out:
             return  # a reader that went away is no reason to fail a request
 
 
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """As many whole lines at a time as a pipe takes in one piece, at least one."""
+    start = 0
+    while len(lines) - start > PIPE_BUF:
+        end = lines.rfind(b"\n", start, start + PIPE_BUF) + 1
+        end = end or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+    yield lines[start:]
+
+
 class _Line:
     """The only processor: orders, stamps, renders, masks."""
 
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
-        self._second = -1
-        self._spelled = ""
 
     def __call__(self, _: Any, level: str, event: MutableMapping[str, Any]) -> bytes:
         line: dict[str, Any] = {
-            "time": self._now(),
+            "time": spell(time.time()),
             "level": level,
             "event": event.pop("event", ""),
         }
@@ -129,17 +136,21 @@ class _Line:
         if raised:
             line["exception"] = _traceback(raised)
         plain = level == "info" and "library" not in line
-        rendered = _encode(line)
+        rendered = _json.encode(line)
         return (rendered if plain else self._mask(rendered)) + b"\n"
 
-    def _now(self) -> str:
-        """UTC with milliseconds; the seconds are spelled once each."""
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._spelled = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        return f"{self._spelled}{int((now - second) * 1000):03d}Z"
+
+_THOUSANDTHS = tuple(f".{number:03d}Z" for number in range(1000))
+
+
+def spell(moment: float) -> str:
+    """Unix seconds as UTC with milliseconds."""
+    return _second(moment // 1) + _THOUSANDTHS[int(moment % 1 * 1000)]
+
+
+@lru_cache(maxsize=2)  # lines of one batch may be from either side of a second's end
+def _second(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment))
 
 
 class _FromLibraries(logging.Handler):

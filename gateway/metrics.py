@@ -2,56 +2,77 @@
 
 Labels come from stored configuration and closed lists only: never a key's id, never a client's
 string. With several workers the numbers meet in files of a directory (prometheus_client's
-multiprocess mode). Fed by record.py, shown by the admin app.
+multiprocess mode). Fed by tally.py, shown by the admin app.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache, partial
-from typing import Any
+from functools import lru_cache
+from typing import Protocol
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, values
+import prometheus_client
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric
 from prometheus_client import generate_latest as _latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from gateway import backlog
 from gateway.health import Figures, Judged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_waiting: set[Any] = set()  # values that have grown since they were last written out
+
+class Grown(Protocol):
+    """What has been counted in memory."""
+
+    def write_out(self) -> None:
+        """Bring it to the instruments, once."""
 
 
-def _in_memory_first() -> Any:
-    """prometheus_client's value in a file, but written once a second, not at every count.
-
-    At every count the file, and the getpid() that guards it against forks (no process of ours
-    forks), would be dearer than everything else that is recorded.
-    """
-    filed: Any = values.MultiProcessValue(partial(int, os.getpid()))  # type: ignore[no-untyped-call] # untyped there
-
-    class Value(filed):  # type: ignore[misc] # its base is made by a function
-        def inc(self, amount: float) -> None:
-            self._value += amount
-            _waiting.add(self)
-
-        def write_out(self) -> None:
-            super().inc(0)
-
-    return Value
-
-
-if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-    values.ValueClass = _in_memory_first()
+grown: list[Grown] = []  # since it was last written out
 
 
 def write_out() -> None:
-    """Bring what was counted to where /metrics looks; a worker does so every second."""
-    while _waiting:
-        _waiting.pop().write_out()
+    """Bring what was counted to where /metrics looks; a worker does so every second.
+
+    Not at every count: prometheus_client's, with their locks and files, would be dearer than
+    everything else that is recorded.
+    """
+    with backlog.lock:
+        backlog.settle()
+        while grown:
+            grown.pop().write_out()
+
+
+class Counter(prometheus_client.Counter):
+    """Shows what was counted up to the moment somebody looks."""
+
+    def collect(self) -> Iterable[Metric]:
+        write_out()
+        return super().collect()
+
+
+class Histogram(prometheus_client.Histogram):
+    """The same, and it takes many values at a time."""
+
+    def collect(self) -> Iterable[Metric]:
+        write_out()
+        return super().collect()
+
+    def observe_all(self, values: list[float]) -> None:
+        """Count `values`, which are sorted for it."""
+        values.sort()
+        below = 0
+        for bucket, bound in zip(self._buckets, self._upper_bounds, strict=True):
+            upto = bisect_right(values, bound)
+            if upto > below:
+                bucket.inc(upto - below)
+            below = upto
+        self._sum.inc(sum(values))
 
 
 # Buckets of the OpenTelemetry GenAI conventions.
@@ -152,26 +173,9 @@ build_info = Gauge(
 
 
 @lru_cache(maxsize=8192)
-def requests_child(
-    route: str, provider: str, alias: str, scope: str, status_class: str, outcome: str
-) -> Counter:
-    """The counter for one set of labels; looked up once, then kept."""
-    return requests.labels(route, provider, alias, scope, status_class, outcome)
-
-
-@lru_cache(maxsize=8192)
-def duration_child(operation: str, provider: str, model: str, error_type: str) -> Histogram:
-    return operation_duration.labels(operation, provider, model, error_type)
-
-
-@lru_cache(maxsize=8192)
-def first_chunk_child(operation: str, provider: str, model: str) -> Histogram:
-    return first_chunk.labels(operation, provider, model)
-
-
-@lru_cache(maxsize=8192)
-def tokens_child(operation: str, provider: str, model: str, token_type: str) -> Histogram:
-    return token_usage.labels(operation, provider, model, token_type)
+def child(instrument: Histogram, *labels: str) -> Histogram:
+    """The histogram for one set of labels; looked up once, then kept."""
+    return instrument.labels(*labels)
 
 
 _CONFIG = ("provider", "alias", "scope")

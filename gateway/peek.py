@@ -56,6 +56,9 @@ _loose: Final = msgspec.json.Decoder(_Loose)
 _members_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_MODEL: Final = b'"model"'
+_MODEL_MEMBER: Final = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*+")')
+_OVERLAP: Final = len(_MODEL) - 1  # what a piece may cut in two, and `_ESCAPED_LETTER` needs fewer
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")  # a letter written so that a search misses it
 _BOUNDARY: Final = re.compile(
     rb';\s*boundary\s*=\s*(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE
@@ -68,27 +71,76 @@ _PARAMETER: Final = re.compile(
 )
 
 
-def peek(body: bytes) -> Peek:
-    """What the corridor needs to know of a JSON request.
+class Scan:
+    """What peeking searches a body for, piece by piece as it arrives: a large body is then not
+    searched all at once. `first`: where `"model"` stands for the first time, -1 if it does not.
+    """
+
+    __slots__ = ("_seen", "_tail", "first", "hides", "models")
+
+    def __init__(self) -> None:
+        self.models = 0  # how often `"model"` stands there
+        self.first = -1
+        self.hides = False  # letters are written so that a search may miss a key
+        self._tail = b""
+        self._seen = 0
+
+    @property
+    def fed(self) -> bool:
+        return self._seen > 0
+
+    def feed(self, piece: bytes) -> None:
+        text = self._tail + piece if self._tail else piece
+        found = text.count(_MODEL)
+        if found and not self.models:
+            self.first = self._seen - len(self._tail) + text.index(_MODEL)
+        self.models += found
+        self.hides = self.hides or _may_hide_keys(text)
+        self._seen += len(piece)
+        self._tail = text[-_OVERLAP:]
+
+
+def peek(body: bytes, scan: Scan | None = None) -> Peek:
+    """What the corridor needs to know of a JSON request. `scan`: of the whole body, if it exists.
 
     Raises Malformed (`invalid_json`) for what is not a JSON object, is nested too deep, or whose
     `model` is no string, is too long or stands there twice: two parsers might read it differently.
     """
     fields, usage = _read(body)
-    if body.count(b'"model"') > 1 or _may_hide_keys(body):
+    if scan is None:
+        doubtful = body.count(_MODEL) > 1 or _may_hide_keys(body)
+    else:
+        doubtful = scan.models > 1 or scan.hides
+    if doubtful:
         _members(body)
     if fields.model is not None and len(fields.model) > LONGEST_MODEL:
         raise _invalid(f"`model` is longer than {LONGEST_MODEL} characters", "model")
     return Peek(fields.model or None, fields.stream is True, usage)
 
 
-def replace_model(body: bytes, model: str) -> bytes:
-    """The body with another `model`, or with one where it had none. Raises Malformed."""
+def replace_model(
+    body: bytes, model: str, scan: Scan | None = None, *, named: bool = False
+) -> bytes:
+    """The body with another `model`, or with one where it had none. Raises Malformed.
+
+    `named`: peek has read a model in it. `scan`: of the whole body, if it exists.
+    """
     value = msgspec.json.encode(model)
+    if named and (found := _only_model(body, scan)) is not None:
+        return body[: found.start(1)] + value + body[found.end(1) :]
     for key, start, end in _members(body):
         if key == "model":
             return body[:start] + value + body[end:]
     return _insert(body, b'"model":' + value)
+
+
+def _only_model(body: bytes, scan: Scan | None) -> re.Match[bytes] | None:
+    """The member `model` of a body that has one, if no other key, of what depth ever, is alike."""
+    if scan is None:
+        scan = Scan()
+        scan.feed(body)
+    alone = scan.models == 1 and not scan.hides
+    return _MODEL_MEMBER.match(body, scan.first) if alone else None
 
 
 def add_include_usage(body: bytes) -> bytes:
@@ -176,7 +228,7 @@ def _members(body: bytes) -> list[tuple[str, int, int]]:
 
 
 def _may_hide_keys(body: bytes) -> bool:
-    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+    return b"\\" in body and b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
 
 
 def _raw_members(body: bytes) -> dict[str, msgspec.Raw]:

@@ -15,10 +15,11 @@ from gateway import paths
 from gateway.authenticate import authenticate
 from gateway.catalog import Catalog
 from gateway.client import edge
-from gateway.client.asgi import CONNECTION, AsgiScope, Receive, Send
-from gateway.client.body import Body, outgoing, read_body
+from gateway.client.back import wire
+from gateway.client.body import Body, outgoing, read_body, read_whole
+from gateway.client.head import Head
 from gateway.client.notes import notes_of
-from gateway.client.presence import Presence
+from gateway.client.turn import Turn
 from gateway.enumerate import enumerate_models
 from gateway.errors import GatewayError
 from gateway.exchange import Attempt, Exchange
@@ -32,16 +33,16 @@ from gateway.record import RequestLog, record
 from gateway.refuse import refuse
 from gateway.resolve import Ask, resolve
 from gateway.settings import Settings
-from gateway.shapes import Candidate, Client, ProviderConfig
+from gateway.shapes import Candidate, Client, Headers, ProviderConfig
 from gateway.snapshot import Snapshot
-from gateway.stream import stream
+from gateway.stream import Heartbeats, stream
 from gateway.trace import PATH as PATH_OF_TRACE
 from gateway.trace import trace
 from gateway.upstream.seam import Answer, Engine
 from gateway.vault import KeyRing
 from gateway.verdict import goes_on
 
-_NARROWING = (b"wardgate-config", b"cf-aig-byok-alias")
+_NOTHING: Headers = []
 
 
 @dataclass(slots=True)
@@ -58,71 +59,67 @@ class Furniture:
     clock: Callable[[], float]
     used: dict[str, float]  # client key id -> when it was last used, Unix seconds
     seen: Samples  # how attempts at providers ended
+    heartbeats: Heartbeats
 
 
-async def receive(
-    house: Furniture, exchange: Exchange, scope: AsgiScope, take: Receive, send: Send
-) -> None:
+async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
     """Serve one request; raises nothing but what is not ours to handle."""
-    presence = Presence(take, scope[CONNECTION], house.settings.body_timeout)
     try:
-        await _walk(house, exchange, presence, scope, send)
+        await _walk(house, exchange, turn)
     except GatewayError as error:
-        presence.close()  # a refusal is not cut off: nothing waits upstream any more
-        await refuse(error, exchange, send, notes_of(exchange))
+        turn.unwatch()  # a refusal is not cut off: nothing waits upstream any more
+        await refuse(error, exchange, turn, notes_of(exchange))
     except asyncio.CancelledError:
-        left = presence.reason()
+        left = turn.reason()
         if left is None:
             raise
-        await refuse(left, exchange, send, notes_of(exchange))
+        await refuse(left, exchange, turn, notes_of(exchange))
     finally:
-        presence.close()
+        turn.unwatch()
         record(exchange, house.catalog, house.log, perf_counter(), house.seen)
 
 
-async def _walk(
-    house: Furniture, exchange: Exchange, presence: Presence, scope: AsgiScope, send: Send
-) -> None:
-    snapshot, query, now = house.snapshot, scope["query_string"], house.clock()
-    edge.check(scope)
-    if exchange.raw_path == PATH_OF_TRACE:
-        await _explain(house, exchange, presence, query, send, now)
+async def _walk(house: Furniture, exchange: Exchange, turn: Turn) -> None:
+    answer = await _fetch(house, exchange, turn)
+    if answer is None:
         return
-    match = exchange.match = paths.match(exchange.method, exchange.raw_path)
+    # A stream may stay open for long, and needs nothing of its request any more.
+    exchange.headers = turn.headers = _NOTHING
+    try:
+        exchange.answered = perf_counter()
+        await stream(answer, exchange, turn, house.heartbeats)
+    finally:
+        answer.abort()
+
+
+async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | None:
+    """The upstream's answer; None where the request was answered from here."""
+    snapshot, query, now = house.snapshot, turn.query, house.clock()
+    head = Head(turn.headers)
+    edge.check(turn, head)
+    if turn.path == PATH_OF_TRACE:
+        await _explain(house, exchange, turn, head, now)
+        return None
+    match = exchange.match = paths.match(turn.method, turn.path)
     if match.endpoint.name == "probe":
-        await _answer_probe(exchange, send)
-        return
-    client = exchange.client = authenticate(snapshot, exchange.headers, query, now)
+        await _answer_probe(exchange, turn)
+        return None
+    client = exchange.client = authenticate(snapshot, head, query, now)
     house.used[client.id] = now
     if match.endpoint.local:
         await enumerate_models(
-            snapshot, house.catalog, client, exchange, send, now=now, notes=notes_of(exchange)
+            snapshot, house.catalog, client, exchange, turn, now=now, notes=notes_of(exchange)
         )
-        return
-    body = await read_body(presence, match, exchange.headers, house.settings.max_body_bytes)
-    candidates = resolve(snapshot, house.catalog, _ask(exchange, client, match, body, now))
-    errand = _Errand(
-        exchange,
-        presence,
-        match,
-        client,
-        body,
-        query,
-        limit_of_gateway(snapshot, match, client),
-        whole=body.absent or presence.complete,
-    )
-    answer = await _reach(house, errand, candidates)
-    try:
-        now = exchange.answered = perf_counter()
-        await stream(
-            answer,
-            exchange,
-            send,
-            notes=notes_of(exchange, answer.headers, now),
-            heartbeat=house.settings.heartbeat,
-        )
-    finally:
-        answer.abort()
+        return None
+    body = await read_body(turn, match, head, house.settings.max_body_bytes)
+    exchange.model = match.model if match.model is not None else body.model
+    exchange.stream = body.stream
+    ask = Ask(client, match, exchange.model, head.narrow, now)
+    candidates = resolve(snapshot, house.catalog, ask)
+    gateway = limit_of_gateway(snapshot, match, client)
+    whole = body.absent or turn.exhausted
+    errand = _Errand(exchange, turn, head, match, client, body, gateway, whole)
+    return await _reach(house, errand, candidates)
 
 
 @dataclass(slots=True)
@@ -133,11 +130,11 @@ class _Errand:
     """
 
     exchange: Exchange
-    presence: Presence
+    turn: Turn
+    head: Head
     match: Match
     client: Client
     body: Body
-    query: bytes
     gateway: Gateway | None  # the limit of the gateway it came through
     whole: bool
     counted: bool = False  # against the limits of its key and gateway
@@ -163,20 +160,20 @@ async def _reach(house: Furniture, errand: _Errand, candidates: tuple[Candidate,
 
 
 async def _attempt(house: Furniture, errand: _Errand, candidate: Candidate) -> Answer:
-    exchange, presence, match = errand.exchange, errand.presence, errand.match
+    exchange, turn, match = errand.exchange, errand.turn, errand.match
     await _admit(house.limiter, errand, candidate.config)
-    presence.watch()
+    turn.watch()
     exchange.hide_usage = _asks_usage(house.settings, match, errand.body, candidate.config.provider)
     name = candidate.sent_as
     # A model in the path is renamed there; what the body says of it is the client's own business.
     model = name if match.model is None else None
-    content, length = outgoing(errand.body, presence, model, ask_usage=exchange.hide_usage)
+    content, length = outgoing(errand.body, turn, model, ask_usage=exchange.hide_usage)
     outbound = inject(
         candidate,
         _with_model(match, name),
-        exchange.method,
-        exchange.headers,
-        errand.query,
+        turn.method,
+        errand.head,
+        turn.query,
         content,
         length,
         house.ring,
@@ -204,36 +201,24 @@ def _abandon(exchange: Exchange, candidate: Candidate, status: int | None, code:
 
 
 async def _explain(
-    house: Furniture, exchange: Exchange, presence: Presence, query: bytes, send: Send, now: float
+    house: Furniture, exchange: Exchange, turn: Turn, head: Head, now: float
 ) -> None:
     snapshot = house.snapshot
-    client = exchange.client = authenticate(snapshot, exchange.headers, query, now)
+    client = exchange.client = authenticate(snapshot, head, turn.query, now)
+    turn.expects = head.expects
     await trace(
         snapshot,
         house.catalog,
         house.limiter,
         client,
         exchange,
-        send,
-        body=await presence.read(house.settings.max_body_bytes),
-        query=query,
-        narrow=_narrowing(exchange),
+        turn,
+        body=await read_whole(turn, house.settings.max_body_bytes),
+        query=turn.query,
+        narrow=head.narrow,
         now=now,
         notes=notes_of(exchange),
     )
-
-
-def _ask(exchange: Exchange, client: Client, match: Match, body: Body, now: float) -> Ask:
-    exchange.model = match.model if match.model is not None else body.model
-    exchange.stream = body.stream
-    return Ask(client, match, exchange.model, _narrowing(exchange), now)
-
-
-def _narrowing(exchange: Exchange) -> str | None:
-    for name, value in exchange.headers:
-        if name in _NARROWING:
-            return value.decode("latin-1").strip()
-    return None
 
 
 def _with_model(match: Match, model: str | None) -> Match:
@@ -255,9 +240,9 @@ def _asks_usage(settings: Settings, match: Match, body: Body, provider: str) -> 
     )
 
 
-async def _answer_probe(exchange: Exchange, send: Send) -> None:
+async def _answer_probe(exchange: Exchange, turn: Turn) -> None:
     """Some clients ask the bare address whether anybody is there. Anybody may ask."""
     exchange.answering, exchange.status, exchange.outcome = True, 200, "ok"
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"8"), *notes_of(exchange)]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"wardgate", "more_body": False})
+    turn.start(200, wire(headers), counted=True)
+    await turn.write(b"wardgate", more=False)

@@ -1,188 +1,206 @@
 """Step: what became of a request, exactly once, for refusals too: metrics, health, one log line.
 
-Never a body, never a key, never a client's own string as a label. Called by receive.py, last.
+It is noted here, and counted and written out of the requests' way, many at a time. Never a body,
+never a key, never a client's own string as a label. Called by receive.py, last.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
+from logging import INFO
+from time import perf_counter, time
 from typing import Any, Protocol
 
-from gateway import metrics
+from msgspec import UNSET, UnsetType
+
+from gateway import logs, metrics
+from gateway.backlog import Backlog
 from gateway.catalog import Catalog
-from gateway.cost import cost
-from gateway.exchange import Attempt, Exchange
+from gateway.endpoints import Endpoint
+from gateway.exchange import Attempt, Exchange, Outcome
 from gateway.health import Samples
 from gateway.masking import mask
-from gateway.shapes import ProviderConfig
+from gateway.shapes import Candidate, Usage
+from gateway.tally import NOWHERE, Tally
 
-# Statuses providers are known to answer errors with; anything else shares one label.
-_KNOWN_ERRORS = frozenset(
-    {400, 401, 402, 403, 404, 408, 409, 413, 422, 424, 429, 500, 502, 503, 504, 529}
-)
+_WAIT = 0.05  # seconds a request may wait for company
+_MANY = 64  # as many do not wait: working them off must not hold up the loop
+_MOST_UNWRITTEN = 16_384  # whoever runs this writes counts out every second; if not, we do
 
 
 class RequestLog(Protocol):
-    """What a request's line is written to."""
+    """What requests' lines are written to."""
 
-    def info(self, event: str, **fields: Any) -> Any: ...
+    def together(self, lines: Sequence[logs.Line]) -> None: ...
+
+    def is_enabled_for(self, level: int) -> bool: ...
 
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
-def record(
-    exchange: Exchange, catalog: Catalog, log: RequestLog, now: float, seen: Samples
-) -> None:
-    """Count `exchange`, which ended at `now` (`perf_counter`'s), and log it.
+class _Line(logs.Line, omit_defaults=True, gc=False):
+    """A request's line. What has no default is always there."""
 
-    How the provider did goes to `seen`, and is counted there out of the requests' way.
-    """
-    config = exchange.candidate.config if exchange.candidate else None
-    provider, alias = (config.provider, config.alias) if config else ("", "")
-    status_class = f"{exchange.status // 100}xx" if exchange.status else "none"
-    metrics.requests_child(
-        exchange.template,
-        provider,
-        alias,
-        config.scope if config else "",
-        status_class,
-        exchange.outcome,
-    ).inc()
-    _count_failure(exchange, provider)
-    for tried in exchange.abandoned:
-        _count_abandoned(tried, seen)
-    if exchange.candidate is not None and exchange.sent is not None:
-        _observe(exchange, catalog, now)
-        _sample(exchange, exchange.candidate.config, exchange.sent, now, seen)
-    elif config is not None and exchange.code == "secret_unavailable":
-        seen.append((config, exchange.status, exchange.code, None, None))
-    log.info("request", **_line(exchange, now))
+    id: str
+    method: str
+    route: str
+    status: int
+    outcome: str
+    ms: float
+    code: str | None = None
+    key: str | None = None  # the client key's public id
+    provider: str | None = None
+    config: str | None = None
+    scope: str | None = None
+    abandoned: list[str] | None = None
+    model: str | None = None
+    first_byte_ms: float | None = None
+    usage: Usage | None = None
+    partial: bool | UnsetType = UNSET
+    cost_microdollars: int | None | UnsetType = UNSET
 
 
-def _count_abandoned(tried: Attempt, seen: Samples) -> None:
-    """An attempt that failed without ending its request: the provider did no better for it."""
-    code, status = tried.code or "", tried.status or 0
-    reason = code if status in _KNOWN_ERRORS or not status else "http_other"
-    metrics.fallbacks.labels(tried.config.provider, reason).inc()
-    if code != "rate_limit_exceeded":  # a limit of ours, the provider was not asked
-        metrics.upstream_errors.labels(tried.config.provider, reason).inc()
-    seen.append((tried.config, status, tried.code, None, None))
+# What is kept of a request until it is counted: id, method, endpoint, client key's id, candidate,
+# attempts abandoned, model, whether it streams; status, outcome, code, policy, usage, partial; and
+# when it started, was sent, had its first byte and ended. A plain tuple: one is made for each.
+_Note = tuple[
+    str, str, Endpoint, str | None, Candidate | None, Sequence[Attempt], str | None, bool,
+    int, Outcome, str | None, str | None, Usage | None, bool,
+    float, float | None, float | None, float,
+]  # fmt: skip
 
 
-def _sample(
-    exchange: Exchange, config: ProviderConfig, sent: float, now: float, seen: Samples
-) -> None:
-    """From the request sent upstream: what came before was spent in this house."""
-    took = now - sent if exchange.outcome == "ok" else None
-    first = exchange.first_byte
-    if first is not None:
-        first = first - sent if _streams(exchange) else None
-    seen.append((config, exchange.status, exchange.code, took, first))
+class _Desk(Backlog[_Note]):
+    """Where requests of one house are noted, and worked off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tally: Tally | None = None
+        self.log: RequestLog | None = None
+        self.due = 0.0  # when what waits will be worked off (`perf_counter`'s)
+        self._unwritten = 0
+
+    def turn_to(self, catalog: Catalog, log: RequestLog, seen: Samples) -> None:
+        """Another catalog, or another house: what waits belongs to the one before."""
+        self.settle()
+        self.tally, self.log = Tally(catalog, seen), log
+        self.due = 0.0  # the other house's loop may be gone
+
+    def soon(self, now: float) -> None:
+        """Work off what waits within 50 ms; now where there is much of it, or no event loop."""
+        if len(self.waiting) >= _MANY:
+            self.settle()
+            return
+        try:
+            asyncio.get_running_loop().call_later(_WAIT, self._ring)
+        except RuntimeError:
+            self.settle()
+        else:
+            self.due = now + _WAIT
+
+    def _ring(self) -> None:
+        self.due = 0.0
+        self.settle()
+
+    def work_off(self, notes: list[_Note]) -> None:
+        assert self.tally is not None
+        assert self.log is not None
+        if self.tally not in metrics.grown:
+            metrics.grown.append(self.tally)
+        heard = self.log.is_enabled_for(INFO)
+        lines = _count(notes, self.tally, heard)
+        if heard:
+            self.log.together(lines)
+        self._unwritten += len(notes)
+        if self._unwritten >= _MOST_UNWRITTEN:
+            self._unwritten = 0
+            metrics.write_out()
 
 
-def _streams(exchange: Exchange) -> bool:
-    """Whether the client asked for pieces: in the body or, Google's and Amazon's way, by path."""
-    return exchange.stream or (
-        exchange.match is not None and "stream" in exchange.match.endpoint.name
-    )
-
-
-def _count_failure(exchange: Exchange, provider: str) -> None:
-    code = exchange.code
-    if code == "rate_limit_exceeded":
-        metrics.rate_limited.labels(exchange.policy or "client").inc()
-    elif exchange.outcome == "incomplete":
-        metrics.stream_incomplete.labels(provider).inc()
-        metrics.upstream_errors.labels(provider, code or "upstream_incomplete").inc()
-    elif exchange.outcome == "upstream_error" and provider:
-        metrics.upstream_errors.labels(provider, _error_type(exchange)).inc()
-
-
-def _observe(exchange: Exchange, catalog: Catalog, now: float) -> None:
-    assert exchange.candidate is not None
-    assert exchange.match is not None
-    sent = exchange.first_sent
-    assert sent is not None
-    config, operation = exchange.candidate.config, exchange.match.endpoint.operation
-    model = _model_label(exchange, catalog)
-    metrics.overhead.observe(sent - exchange.started)
-    error_type = "" if exchange.outcome == "ok" else _error_type(exchange)
-    metrics.duration_child(operation, config.provider, model, error_type).observe(
-        now - exchange.started
-    )
-    if exchange.first_byte is not None:
-        metrics.first_chunk_child(operation, config.provider, model).observe(
-            exchange.first_byte - exchange.started
+def _count(notes: list[_Note], tally: Tally, heard: bool) -> list[_Line]:
+    """Count requests in the order in which they ended; gives their lines, if they are `heard`."""
+    lines: list[_Line] = []
+    since = time() - perf_counter()
+    for (
+        id_, method, endpoint, key, candidate, abandoned, model, stream,
+        status, outcome, code, policy, usage, partial, started, sent, first, now,
+    ) in notes:  # fmt: skip
+        kind = tally.kind(endpoint, candidate, status, outcome, code, policy, sent is not None)
+        for tried in abandoned:
+            tally.abandoned(tried).fail(now)
+        if sent is not None:
+            left = abandoned[0].sent if abandoned else sent
+            kind.end(started, left, sent, first, now, stream)
+        else:
+            kind.fail(now)
+        spent = UNSET if usage is None else kind.use(usage)
+        if not heard:
+            continue
+        provider, alias, scope = kind.place
+        lines.append(
+            _Line(
+                logs.spell(now + since),
+                "info",
+                "request",
+                id_,
+                method,
+                endpoint.template,
+                status,
+                outcome,
+                ((now - started) * 100_000 + 0.5) // 1 / 100,  # `round` is three times as dear
+                code,
+                key,
+                provider,
+                alias,
+                scope,
+                [_named(one) for one in abandoned] if abandoned else None,
+                None if model is None else _shown(model),
+                None if first is None else ((first - started) * 100_000 + 0.5) // 1 / 100,
+                usage,
+                UNSET if usage is None else partial,
+                spent,
+            )
         )
-    usage = exchange.usage
-    if usage is not None:
-        if usage.input is not None:
-            metrics.tokens_child(operation, config.provider, model, "input").observe(usage.input)
-        if usage.output is not None:
-            metrics.tokens_child(operation, config.provider, model, "output").observe(usage.output)
-        _count_cost(exchange, catalog, model)
+    return lines
 
 
-def _count_cost(exchange: Exchange, catalog: Catalog, model: str) -> None:
-    assert exchange.candidate is not None
-    assert exchange.usage is not None
-    config = exchange.candidate.config
-    provider = catalog.providers.get(config.provider)
-    priced = provider.models.get(model) if provider is not None else None
-    exchange.cost = cost(exchange.usage, priced) if priced is not None else None
-    if exchange.cost:
-        metrics.cost_microdollars.labels(config.provider, config.alias, config.scope, model).inc(
-            exchange.cost
-        )
-
-
-def _model_label(exchange: Exchange, catalog: Catalog) -> str:
-    candidate = exchange.candidate
-    if candidate is None or candidate.model is None:
-        return ""
-    listed = catalog.lists(candidate.config.provider, candidate.model)
-    return candidate.model if listed else "other"
-
-
-def _error_type(exchange: Exchange) -> str:
-    code = exchange.code or exchange.outcome
-    if not code.startswith("http_"):
-        return code
-    return code if exchange.status in _KNOWN_ERRORS else "http_other"
+def _named(tried: Attempt) -> str:
+    return f"{tried.config.provider}/{tried.config.alias} {tried.code}"
 
 
 @lru_cache(maxsize=1024)
 def _shown(model: str) -> str:
     """A client's own word, fit for the log: somebody may have put a key there."""
-    return mask(model.encode("utf-8", "replace")).decode("utf-8", "replace")
+    return mask(model[:128].encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
-def _line(exchange: Exchange, now: float) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "id": exchange.id,
-        "method": exchange.method,
-        "route": exchange.template,
-        "status": exchange.status,
-        "outcome": exchange.outcome,
-        "ms": round((now - exchange.started) * 1000, 2),
-    }
-    if exchange.code is not None:
-        line["code"] = exchange.code
-    if exchange.client is not None:
-        line["key"] = exchange.client.id
-    if exchange.candidate is not None:
-        config = exchange.candidate.config
-        line.update(provider=config.provider, config=config.alias, scope=config.scope)
-    if exchange.abandoned:
-        line["abandoned"] = [
-            f"{one.config.provider}/{one.config.alias} {one.code}" for one in exchange.abandoned
-        ]
-    if exchange.model is not None:
-        line["model"] = _shown(exchange.model[:128])
-    if exchange.first_byte is not None:
-        line["first_byte_ms"] = round((exchange.first_byte - exchange.started) * 1000, 2)
-    if exchange.usage is not None:
-        line["usage"] = exchange.usage
-        line["partial"] = exchange.partial
-        line["cost_microdollars"] = exchange.cost
-    return line
+_desk = _Desk()
+
+
+def record(
+    exchange: Exchange, catalog: Catalog, log: RequestLog, now: float, seen: Samples
+) -> None:
+    """Note `exchange`, which ended at `now` (`perf_counter`'s), to be counted and logged soon.
+
+    How the provider did is counted in `seen`.
+    """
+    tally = _desk.tally
+    if (
+        tally is None
+        or tally.catalog is not catalog
+        or tally.seen is not seen
+        or _desk.log is not log
+    ):
+        _desk.turn_to(catalog, log, seen)
+    match, client, waiting = exchange.match, exchange.client, _desk.waiting
+    waiting.append((
+        exchange.id, exchange.method, match.endpoint if match is not None else NOWHERE,
+        client.id if client is not None else None, exchange.candidate, exchange.abandoned,
+        exchange.model, exchange.stream, exchange.status, exchange.outcome, exchange.code,
+        exchange.policy, exchange.usage, exchange.partial, exchange.started, exchange.sent,
+        exchange.first_byte, now,
+    ))  # fmt: skip
+    if now > _desk.due or len(waiting) >= _MANY:
+        _desk.soon(now)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 
-from gateway.client.asgi import Send
+from gateway.client.back import wire
+from gateway.client.turn import Turn
 from gateway.dialects.table import DIALECTS
 from gateway.errors import ClientGone, GatewayError, LimitFacts, UpstreamError
 from gateway.exchange import Exchange, Outcome
@@ -19,7 +20,7 @@ _CLOSING = frozenset({400, 408, 413, 431})
 _FINAL = frozenset({"upstream_redirect", "upstream_denied", "secret_unavailable"})
 
 
-async def refuse(error: GatewayError, exchange: Exchange, send: Send, notes: Headers) -> None:
+async def refuse(error: GatewayError, exchange: Exchange, turn: Turn, notes: Headers) -> None:
     """Send `error` and note it; for a client that has left it is only noted."""
     exchange.code, exchange.outcome = error.code, _outcome(error)
     exchange.policy = error.limit.policy if error.limit else None
@@ -33,9 +34,9 @@ async def refuse(error: GatewayError, exchange: Exchange, send: Send, notes: Hea
     headers = [*rendered.headers, *notes, *retry_headers(error)]
     headers.append((b"content-length", b"%d" % len(rendered.body)))
     if error.status in _CLOSING:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": rendered.status, "headers": headers})
-    await send({"type": "http.response.body", "body": rendered.body, "more_body": False})
+        turn.keep_alive = False
+    turn.start(rendered.status, wire(headers), counted=True)
+    await turn.write(rendered.body, more=False)
 
 
 def retry_headers(error: GatewayError) -> Headers:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.catalog import Catalog
 from gateway.dialects.table import speaks
@@ -23,8 +23,7 @@ from gateway.snapshot import Snapshot
 LONGEST: Final = 256  # characters of a client's text that are worth remembering
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What the client asked for; `narrow` is its `wardgate-config` header, `now` Unix seconds."""
 
     client: Client

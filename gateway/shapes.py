@@ -161,7 +161,7 @@ class Candidate:
         return self.model and self.config.deployments.get(self.model, self.model)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # one for each answer, and freezing takes four times as long as making
 class Usage:
     """Tokens as the provider counted them; None = not reported, never 0 for not known."""
 

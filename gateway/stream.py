@@ -8,34 +8,42 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
-from typing import Any
 
-from gateway.client.asgi import Send
-from gateway.client.hygiene import towards_client
+from gateway.client.back import ABOUT_THE_BODY, LENGTH, Back
+from gateway.client.notes import head_notes
+from gateway.client.turn import Turn
+from gateway.deadlines import Deadlines
 from gateway.dialects.table import DIALECTS, Dialect
 from gateway.errors import UpstreamError
 from gateway.exchange import Exchange
 from gateway.masking import mask
-from gateway.shapes import Headers
 from gateway.tap import EventTap, Tap, UsageHider, tap_for
 from gateway.upstream.seam import BROKE_OFF, Answer
 
 _MOST_ERROR = 256 * 1024  # masking a hostile megabyte would hold everybody up
 _WITHHELD = b'{"error":{"message":"the error came compressed and is withheld","type":"withheld"}}'
+_NONE: frozenset[bytes] = frozenset()
 
 
-async def stream(
-    answer: Answer, exchange: Exchange, send: Send, *, notes: Headers, heartbeat: float
-) -> None:
-    """Send the whole answer. `notes` are our own response headers; `heartbeat` seconds or 0.
+class Heartbeats:
+    """After how many seconds of silence a stream gets a heartbeat (0: never), and their timer."""
+
+    def __init__(self, interval: float) -> None:
+        self.interval = interval
+        self.deadlines = Deadlines(interval or 1.0)
+
+
+async def stream(answer: Answer, exchange: Exchange, turn: Turn, heartbeats: Heartbeats) -> None:
+    """Send the whole answer, with our own notes in its head.
 
     Raises UpstreamError or UpstreamTimeout only while nothing has been sent.
     """
+    back = Back(answer.headers)
     if answer.status >= 400:
-        await _send_error(answer, exchange, send, notes)
+        await _send_error(answer, exchange, turn, back)
         return
-    flow = _Flow(answer, exchange, send, notes)
-    pulse = _Pulse(flow, heartbeat) if heartbeat and flow.beats else None
+    flow = _Flow(answer, exchange, turn, back)
+    pulse = _Pulse(flow, heartbeats) if heartbeats.interval and flow.beats else None
     try:
         await flow.run(pulse)
     except UpstreamError as error:
@@ -54,18 +62,18 @@ class _Flow:
     """One answer on its way out."""
 
     __slots__ = (
-        "_answer", "_dialect", "_exchange", "_hider", "_notes", "_send", "_writing",
+        "_answer", "_back", "_dialect", "_exchange", "_hider", "_turn", "_writing",
         "beats", "done", "tap",
     )  # fmt: skip
 
-    def __init__(self, answer: Answer, exchange: Exchange, send: Send, notes: Headers) -> None:
+    def __init__(self, answer: Answer, exchange: Exchange, turn: Turn, back: Back) -> None:
         assert exchange.candidate is not None
         assert exchange.match is not None
-        self._answer, self._exchange, self._send, self._notes = answer, exchange, send, notes
+        self._answer, self._exchange, self._turn = answer, exchange, turn
+        self._back: Back | None = back  # until it is written
         self._dialect: Dialect = DIALECTS[exchange.candidate.config.dialect]
-        self.tap: Tap = tap_for(
-            _kind(answer.headers), self._dialect, exchange.match.endpoint.terminal
-        )
+        kind = b"" if back.encoded else back.kind
+        self.tap: Tap = tap_for(kind, self._dialect, exchange.match.endpoint.terminal)
         events = isinstance(self.tap, EventTap)
         self._hider = UsageHider() if events and exchange.hide_usage else None
         self.beats = events and self._dialect.HEARTBEAT is not None and self._hider is None
@@ -73,12 +81,10 @@ class _Flow:
 
     async def run(self, pulse: _Pulse | None) -> None:
         answer, tap, exchange = self._answer, self.tap, self._exchange
-        while True:
-            piece = await answer.read()
-            if not piece:
-                break
-            if pulse is not None:
-                await pulse.touch()  # before `see`: a heartbeat judges by what has been written
+        while piece := await answer.read():
+            # Before `see`: a heartbeat judges by what has been written.
+            if pulse is not None and pulse.touch():
+                await pulse.beaten()
             tap.see(piece)
             if exchange.first_byte is None:
                 exchange.first_byte = perf_counter()
@@ -99,10 +105,10 @@ class _Flow:
         self._exchange.outcome = "ok"
 
     async def write(self, piece: bytes, *, more: bool) -> None:
+        if self._back is not None:
+            self._start(self._back)
         self._writing = True
-        if not self._exchange.answering:
-            await self._start()
-        await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        await self._turn.write(piece, more=more)
         self.done, self._writing = not more, False
 
     async def beat(self) -> None:
@@ -137,66 +143,62 @@ class _Flow:
         elif event.startswith(b"event:"):
             await self.write(b"\n" + event, more=True)
 
-    async def _start(self) -> None:
-        exchange, events = self._exchange, isinstance(self.tap, EventTap)
-        exchange.answering, exchange.status = True, self._answer.status
-        headers = towards_client(self._answer.headers)
-        if self._answer.status in (204, 304):  # a length there is of a body that is not sent
-            headers = [pair for pair in headers if pair[0] != b"content-length"]
-        if events:
-            headers = _for_events(headers, keep_length=self._hider is None)
-        await self._send(_start(self._answer.status, headers + self._notes))
+    def _start(self, back: Back) -> None:
+        exchange, status, events = (
+            self._exchange,
+            self._answer.status,
+            isinstance(self.tap, EventTap),
+        )
+        exchange.answering, exchange.status = True, status
+        # A length there is of a body that is not sent, or of one that we take something out of.
+        uncounted = status in (204, 304) or self._hider is not None
+        lines = back.lines(events=events, without=LENGTH if uncounted else _NONE)
+        lines += head_notes(exchange, back.named, exchange.answered or perf_counter())
+        self._turn.start(status, lines, counted=back.counted and not uncounted)
+        self._back, self._answer.headers = None, []
 
 
 class _Pulse:
-    """Asks for a heartbeat after each `interval` seconds of silence; one timer, re-armed lazily."""
+    """Asks for a heartbeat after each `interval` seconds of silence."""
 
-    __slots__ = ("_flow", "_handle", "_interval", "_last", "_loop", "_task")
+    __slots__ = ("_deadlines", "_flow", "_interval", "_loop", "_task", "deadline")
 
-    def __init__(self, flow: _Flow, interval: float) -> None:
-        self._flow, self._interval = flow, interval
+    def __init__(self, flow: _Flow, heartbeats: Heartbeats) -> None:
+        self._flow, self._interval = flow, heartbeats.interval
+        self._deadlines = heartbeats.deadlines
         self._loop = asyncio.get_running_loop()
-        self._last = self._loop.time()
         self._task: asyncio.Task[None] | None = None
-        self._handle = self._loop.call_later(interval, self._due)
+        self.deadline = self._loop.time() + self._interval
+        self._deadlines.add(self)
 
-    async def touch(self) -> None:
-        """Something came. A heartbeat that is being written goes first, whole."""
-        self._last = self._loop.time()
-        if self._task is not None and not self._task.done():
+    def touch(self) -> bool:
+        """Something came. True while a heartbeat is being written: it goes first, whole."""
+        self.deadline = self._loop.time() + self._interval
+        return self._task is not None and not self._task.done()
+
+    async def beaten(self) -> None:
+        if self._task is not None:
             await self._task
 
     def stop(self) -> None:
-        self._handle.cancel()
+        self._deadlines.discard(self)
         if self._task is not None:
             self._task.cancel()
 
-    def _due(self) -> None:
-        silent = self._loop.time() - self._last
-        if silent >= self._interval and (self._task is None or self._task.done()):
+    def late(self) -> None:
+        if not self.touch():
             self._task = self._loop.create_task(self._flow.beat())
-            self._last = self._loop.time()
-            silent = 0.0
-        self._handle = self._loop.call_later(self._interval - silent, self._due)
 
 
-async def _send_error(answer: Answer, exchange: Exchange, send: Send, notes: Headers) -> None:
+async def _send_error(answer: Answer, exchange: Exchange, turn: Turn, back: Back) -> None:
     body = await _read_error(answer)
-    encoded = any(
-        name == b"content-encoding" and value.lower() != b"identity"
-        for name, value in answer.headers
-    )
-    body = _WITHHELD if encoded and body else mask(body)
-    headers = [
-        pair
-        for pair in towards_client(answer.headers)
-        if pair[0] not in (b"content-length", b"content-encoding")
-    ]
-    headers.append((b"content-length", b"%d" % len(body)))
+    body = _WITHHELD if back.encoded and body else mask(body)
     exchange.answering, exchange.status, exchange.outcome = True, answer.status, "upstream_error"
     exchange.code = f"http_{answer.status}"
-    await send(_start(answer.status, headers + notes))
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    lines = back.lines(without=ABOUT_THE_BODY) + b"content-length: %d\r\n" % len(body)
+    lines += head_notes(exchange, back.named, exchange.answered or perf_counter())
+    turn.start(answer.status, lines, counted=True)
+    await turn.write(body, more=False)
 
 
 async def _read_error(answer: Answer) -> bytes:
@@ -205,21 +207,3 @@ async def _read_error(answer: Answer) -> bytes:
         parts.append(piece)
         size += len(piece)
     return b"".join(parts)
-
-
-def _kind(headers: Headers) -> bytes:
-    if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
-        return b""
-    return next((value.lower() for name, value in headers if name == b"content-type"), b"")
-
-
-def _for_events(headers: Headers, *, keep_length: bool) -> Headers:
-    replaced = {b"cache-control", b"x-accel-buffering"}
-    if not keep_length:
-        replaced.add(b"content-length")
-    kept = [pair for pair in headers if pair[0] not in replaced]
-    return [*kept, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
-def _start(status: int, headers: Headers) -> dict[str, Any]:
-    return {"type": "http.response.start", "status": status, "headers": headers}

@@ -12,7 +12,8 @@ import msgspec
 
 from gateway import paths
 from gateway.catalog import Catalog
-from gateway.client.asgi import Send
+from gateway.client.back import wire
+from gateway.client.turn import Turn
 from gateway.exchange import Exchange
 from gateway.limit import Limiter, limit_of_gateway
 from gateway.peek import peek
@@ -30,7 +31,7 @@ async def trace(
     limiter: Limiter,
     client: Client,
     exchange: Exchange,
-    send: Send,
+    turn: Turn,
     *,
     body: bytes,
     query: bytes,
@@ -55,5 +56,5 @@ async def trace(
         *notes,
     ]
     exchange.answering, exchange.status, exchange.outcome = True, 200, "ok"
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer, "more_body": False})
+    turn.start(200, wire(headers), counted=True)
+    await turn.write(answer, more=False)

@@ -30,6 +30,7 @@ KEY_BYTES = 32
 _FORMAT = b"\x01"
 _NONCE = 12
 _WRAPPED = _NONCE + KEY_BYTES + 16
+_MOST_DATA_KEYS = 4096
 _KEY_LABEL = b"wardgate data key 1"
 _SECRET_LABEL = b"wardgate secret 1"
 _KEK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
@@ -47,6 +48,7 @@ class KeyRing:
             raise ValueError(f"a master key is a short id and exactly {KEY_BYTES} bytes")
         self._keys = tuple(keys)
         self._ciphers = {name: AESGCM(key) for name, key in keys}
+        self._data_keys: dict[bytes, tuple[AESGCM, bytes]] = {}  # by sealed blob
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.ids)})"
@@ -77,19 +79,31 @@ class KeyRing:
         return b"".join((head, outer, wrapped, inner, sealed))
 
     def open(self, sealed: bytes, bound: bytes) -> Secret:
-        """Open a sealed blob. Raises SealBroken for any edited byte or another `bound`."""
+        """Open a sealed blob. Raises SealBroken for any edited byte or another `bound`.
+
+        The data key of a blob that was opened before is kept, as the master keys are; the secret
+        itself is opened anew each time, and its binding checked.
+        """
+        known = self._data_keys.get(sealed)
+        try:
+            cipher, rest = known if known is not None else self._unwrap(sealed, bound)
+            return Secret(cipher.decrypt(rest[:_NONCE], rest[_NONCE:], _SECRET_LABEL + bound))
+        except (InvalidTag, ValueError):
+            raise SealBroken("wrong master key, wrong row, or edited bytes") from None
+
+    def _unwrap(self, sealed: bytes, bound: bytes) -> tuple[AESGCM, bytes]:
+        """The data key's cipher, and what it has sealed."""
         name, start = _head(sealed)
         cipher = self._ciphers.get(name)
         if cipher is None:
             raise SealBroken(f"sealed with master key {name!r}, which is not in the key ring")
         wrapped, rest = sealed[start : start + _WRAPPED], sealed[start + _WRAPPED :]
-        try:
-            key_bound = _KEY_LABEL + sealed[:start] + bound
-            data_key = cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], key_bound)
-            opened = AESGCM(data_key).decrypt(rest[:_NONCE], rest[_NONCE:], _SECRET_LABEL + bound)
-        except (InvalidTag, ValueError):
-            raise SealBroken("wrong master key, wrong row, or edited bytes") from None
-        return Secret(opened)
+        key_bound = _KEY_LABEL + sealed[:start] + bound
+        opened = AESGCM(cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], key_bound)), rest
+        if len(self._data_keys) >= _MOST_DATA_KEYS:
+            self._data_keys.clear()
+        self._data_keys[sealed] = opened
+        return opened
 
 
 def sealed_with(sealed: bytes) -> str:

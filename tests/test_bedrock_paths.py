@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
 from urllib.parse import unquote
 
 import pytest
 
 from gateway.client import edge
+from gateway.client.head import Head
+from gateway.client.listener import Listener
+from gateway.client.turn import Turn
 from gateway.errors import Malformed, NotFound, WrongMethod
 from gateway.paths import caller
 from tests.test_paths import SCOPE, at
@@ -105,14 +109,9 @@ def test_who_asks_there_understands_bedrocks_errors(path: str) -> None:
 
 
 def checked(path: str) -> None:
-    edge.check(
-        {
-            "method": "POST",
-            "raw_path": path.encode(),
-            "headers": [(b"host", b"h")],
-            "extensions": {},
-        }
-    )
+    headers = [(b"host", b"h")]
+    turn = Turn(cast(Listener, None), "POST", (path.encode(), b"", False), headers, "1.1")
+    edge.check(turn, Head(headers))
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from gateway.health import (
     REFUSED,
     RULE,
     WINDOWS,
+    Attempts,
     Counts,
     Health,
     Look,
-    Sample,
+    Samples,
     Window,
     assess,
     bucket_of,
@@ -48,6 +49,14 @@ counted = st.builds(
     took=histograms,
     first=histograms,
 )
+
+
+def seen_of(*ended: tuple[ProviderConfig, int, str | None, float | None, float | None]) -> Samples:
+    """Attempts in this order: config, status, code, seconds to the end and to the first byte."""
+    seen = samples()
+    for now, (config, status, code, took, first) in enumerate(ended):
+        Attempts(seen, config, status, code).add(now, took, first)
+    return seen
 
 
 def total(*parts: Counts) -> Counts:
@@ -137,7 +146,7 @@ def test_packed_counts_are_small() -> None:
 def test_who_is_at_fault(
     status: int, code: str | None, says: bool, fails: bool, key: str | None
 ) -> None:
-    report = fold([(CONFIG, status, code, None, None)], NOW)
+    report = fold(seen_of((CONFIG, status, code, None, None)), NOW)
     counts = report.counts.get("c", Counts())
     assert (counts.requests == 1, counts.failures == 1) == (says, fails)
     assert counts.errors == ({code: 1} if fails else {})
@@ -156,12 +165,12 @@ def test_fold_counts_per_config_and_the_last_look_at_a_key_counts() -> None:
         id="d", scope="global", provider="groq", alias="a", dialect="openai", base_url="http://x",
         secret_version=7,
     )  # fmt: skip
-    seen: list[Sample] = [
+    seen = seen_of(
         (CONFIG, 200, None, 0.5, 0.1),
         (other, 200, None, 2.0, None),
         (other, 401, "http_401", None, None),
         (CONFIG, 500, "http_500", None, None),
-    ]
+    )
     report = fold(seen, NOW)
     assert report.counts["c"] == Counts(
         2, NOW, {"http_500": 1}, {bucket_of(0.5): 1}, {bucket_of(0.1): 1}
@@ -170,10 +179,35 @@ def test_fold_counts_per_config_and_the_last_look_at_a_key_counts() -> None:
     assert report.looks == {"c": (0, PROVEN), "d": (7, REFUSED)}
 
 
+def test_attempts_that_ended_alike_count_as_many_and_by_the_newest() -> None:
+    seen = samples()
+    refused = Attempts(seen, CONFIG, 401, "http_401")
+    answered = Attempts(seen, CONFIG, 200, None)
+    for now, attempts in enumerate((refused, answered, answered, refused)):
+        attempts.add(now, took=0.01 if attempts is answered else None)
+    report = fold(seen, NOW)
+    assert report.counts["c"] == Counts(4, NOW, {"http_401": 2}, {bucket_of(0.01): 2}, {})
+    assert report.looks == {"c": (0, REFUSED)}
+
+
+def test_samples_are_counted_once() -> None:
+    seen = samples()
+    attempts = Attempts(seen, CONFIG, 200, None)
+    attempts.add(1.0, 0.5, 0.1)
+    assert fold(seen, NOW) == fold(seen, NOW)
+    seen.clear()
+    assert fold(seen, NOW).counts == {}
+    attempts.add(2.0, 0.25)
+    assert fold(seen, NOW).counts["c"] == Counts(1, NOW, {}, {bucket_of(0.25): 1}, {})
+
+
 def test_samples_nobody_folds_are_bounded() -> None:
-    kept = samples()
-    kept.extend([(CONFIG, 200, None, None, None)] * (health.MOST_SAMPLES + 10))
-    assert len(kept) == health.MOST_SAMPLES
+    seen = samples()
+    attempts = Attempts(seen, CONFIG, 200, None)
+    for _ in range(health.MOST_TIMES + 10):
+        attempts.add(1.0, 0.5, 0.1)
+    assert (len(attempts.took), len(attempts.first)) == (10, 10)
+    assert fold(seen, NOW).counts["c"].requests == 10
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=lambda window: window.name)

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Malformed
-from gateway.peek import FormModel, Peek, add_include_usage, form_model, peek, replace_model
+from gateway.peek import (
+    FormModel,
+    Peek,
+    Scan,
+    add_include_usage,
+    form_model,
+    peek,
+    replace_model,
+)
 from tests.recorded import Recorded, recorded
 
 SUITE = json.loads((Path(__file__).parent / "json_suite.json").read_text())
@@ -185,6 +193,33 @@ def test_an_object_of_a_million_keys_is_read_quickly() -> None:
     with pytest.raises(Malformed, match="strings"):
         replace_model(body, "n")
     assert time.process_time() - start < 0.25
+
+
+@given(bodies(), MODELS, st.lists(st.integers(0, 200), max_size=6))
+def test_a_body_searched_in_pieces_reads_and_splices_like_a_whole_one(
+    pair: tuple[dict[str, Any], bytes], model: str, cuts: list[int]
+) -> None:
+    body, scan = pair[1], Scan()
+    ends = [*sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        scan.feed(body[start:end])
+    seen = peek(body)
+    assert peek(body, scan) == seen
+    named = seen.model is not None
+    assert replace_model(body, model, scan, named=named) == replace_model(body, model)
+    assert replace_model(body, model, named=named) == replace_model(body, model)
+
+
+def test_a_model_is_replaced_quickly_among_a_million_keys() -> None:
+    many = b",".join(b'"k%d":1' % i for i in range(400_000))
+    body = b'{"tools":[{' + many + b'}],"model":"openai/gpt-4o"}'
+    scan = Scan()
+    for at in range(0, len(body), 65_536):
+        scan.feed(body[at : at + 65_536])
+    start = time.process_time()
+    assert peek(body, scan).model == "openai/gpt-4o"
+    assert replace_model(body, "m", scan, named=True).endswith(b'}],"model":"m"}')
+    assert time.process_time() - start < 0.15
 
 
 @pytest.mark.parametrize(

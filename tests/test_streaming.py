@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import cast
 
 import pytest
 from prometheus_client import REGISTRY
 
 from admin.demo.upstream import Script, Upstream
 from gateway import catalog
-from gateway.client.asgi import Message
+from gateway.client.turn import Turn
 from gateway.exchange import Exchange
 from gateway.paths import match
 from gateway.shapes import Candidate, RateLimit
-from gateway.stream import stream
+from gateway.stream import Heartbeats, stream
 from tests.serve import Answer, Pair, RawClient, request_bytes
 from tests.world import World, served
 
@@ -156,7 +157,7 @@ class Pieces:
 
 
 class SlowClient:
-    """Takes one body piece, then none for a while, as a server's `send` does when it is full."""
+    """Takes one body piece, then none for a while, as a turn does when its connection is full."""
 
     def __init__(self, pause: float) -> None:
         self.taken: list[bytes] = []
@@ -164,11 +165,12 @@ class SlowClient:
         self._reads = asyncio.Event()
         self._reads.set()
 
-    async def send(self, message: Message) -> None:
+    def start(self, status: int, head: bytes, *, counted: bool) -> None:
+        """The head leaves with the first piece."""
+
+    async def write(self, piece: bytes, *, more: bool) -> None:
         await self._reads.wait()
-        if message["type"] != "http.response.body":
-            return
-        self.taken.append(message["body"])
+        self.taken.append(piece)
         if len(self.taken) == 1:
             self._reads.clear()
             asyncio.get_running_loop().call_later(self._pause, self._reads.set)
@@ -181,7 +183,7 @@ async def test_heartbeat_never_cuts_an_event_when_a_slow_client_reads_on() -> No
     exchange.match, exchange.candidate = match("POST", CHAT.encode()), candidate
     client, half = SlowClient(pause=0.02), len(WORD) // 2
     answer = Pieces(WORD, WORD, WORD[:half], WORD[half:] + DONE)
-    await stream(answer, exchange, client.send, notes=[], heartbeat=0.001)
+    await stream(answer, exchange, cast(Turn, client), Heartbeats(0.001))
     # One before the cut event is in its place; none may stand between the halves.
     assert client.taken[-2:] == [WORD[:half], WORD[half:] + DONE]
 

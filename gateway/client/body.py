@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway import peek
-from gateway.client.presence import Presence
+from gateway.client.head import Head
+from gateway.client.turn import Turn
 from gateway.errors import Malformed, TooLarge
 from gateway.paths import Match
-from gateway.shapes import Headers
 
 _FORM_HEAD = 64 * 1024  # SDKs put the form's fields before its files
 
@@ -30,57 +30,99 @@ class Body:
     stream: bool = False
     usage_asked: bool = False
     form: peek.FormModel | None = None
+    scan: peek.Scan | None = None  # of a JSON body that came in several pieces
 
 
-async def read_body(presence: Presence, match: Match, headers: Headers, limit: int) -> Body:
+async def read_body(turn: Turn, match: Match, head: Head, limit: int) -> Body:
     """Raise Malformed (not JSON where JSON is needed) or TooLarge."""
-    length, framed = _framing(headers)
-    if not framed and match.endpoint.model_in != "body":
+    turn.expects = head.expects
+    length = _length(head)
+    empty = length == 0 if head.lengths else not head.encodings
+    if empty and match.endpoint.model_in != "body":
         return Body(absent=True)
     if match.endpoint.body == "json":
-        return await _read_json(presence, match, headers, length, limit)
+        return await _read_json(turn, match, head, length, limit)
     if match.endpoint.body == "multipart":
-        return await _read_form(presence, headers, length)
+        return await _read_form(turn, length)
     return Body(length=length)
 
 
 def outgoing(
-    body: Body, presence: Presence, model: str | None, *, ask_usage: bool
+    body: Body, turn: Turn, model: str | None, *, ask_usage: bool
 ) -> tuple[bytes | AsyncIterator[bytes] | None, int | None]:
     """What goes upstream, and its length where the client's own no longer says it."""
     if body.absent:
         return None, None
     head = _renamed(body, model)
-    if presence.complete:
+    if turn.exhausted:
         return (peek.add_include_usage(head) if ask_usage else head), None
     grown = len(head) - len(body.head)
-    return presence.rest(head), None if body.length is None else body.length + grown
+    return _rest(turn, head), None if body.length is None else body.length + grown
 
 
-async def _read_json(
-    presence: Presence, match: Match, headers: Headers, length: int | None, limit: int
-) -> Body:
-    if any(name == b"content-encoding" and value != b"identity" for name, value in headers):
+async def read_whole(turn: Turn, limit: int, scan: peek.Scan | None = None) -> bytes:
+    """The whole body. Raises TooLarge past `limit` bytes; leaving or stalling cancels.
+
+    `scan` is fed where the body comes in several pieces.
+    """
+    body = await turn.piece()
+    if turn.exhausted and len(body) <= limit:
+        return body
+    parts, size = [body], len(body)
+    while size <= limit and not turn.exhausted:
+        if scan is not None:
+            scan.feed(parts[-1])
+        parts.append(await turn.piece())
+        size += len(parts[-1])
+    if size > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes")
+    if scan is not None:
+        scan.feed(parts[-1])
+    return b"".join(parts)
+
+
+async def _read_some(turn: Turn, wanted: int) -> bytes:
+    """At least `wanted` bytes of the body, or all of it when it is shorter."""
+    head = b""
+    while not turn.exhausted and len(head) < wanted:
+        head += await turn.piece()
+    return head
+
+
+async def _rest(turn: Turn, head: bytes) -> AsyncIterator[bytes]:
+    """`head`, then what is still to come. Leaving or stalling cancels the request."""
+    if head:
+        yield head
+    while not turn.exhausted:
+        if piece := await turn.piece():
+            yield piece
+
+
+async def _read_json(turn: Turn, match: Match, head: Head, length: int | None, limit: int) -> Body:
+    if head.encoded:
         raise Malformed("a compressed request body cannot be routed; send it uncompressed")
     if length is not None and length > limit:
         raise TooLarge(f"the body is larger than {limit} bytes")
-    head = await presence.read(limit)
-    if not head and match.endpoint.model_in != "body":
+    scan = peek.Scan()
+    content = await read_whole(turn, limit, scan)
+    if not content and match.endpoint.model_in != "body":
         return Body(length=0)
-    seen = peek.peek(head)
+    fed = scan if scan.fed else None
+    seen = peek.peek(content, fed)
     return Body(
-        head,
+        content,
         json=True,
         length=length,
         model=seen.model,
         stream=seen.stream,
         usage_asked=seen.include_usage is True,
+        scan=fed,
     )
 
 
-async def _read_form(presence: Presence, headers: Headers, length: int | None) -> Body:
-    kind = next((value for name, value in headers if name == b"content-type"), b"")
-    head = await presence.read_some(_FORM_HEAD)
+async def _read_form(turn: Turn, length: int | None) -> Body:
+    kind = next((value for name, value in turn.headers if name == b"content-type"), b"")
+    head = await _read_some(turn, _FORM_HEAD)
     form = peek.form_model(head, kind)
     return Body(head, length=length, model=form.value if form else None, form=form)
 
@@ -89,18 +131,16 @@ def _renamed(body: Body, model: str | None) -> bytes:
     if model is None or model == body.model:
         return body.head
     if body.json:
-        return peek.replace_model(body.head, model)
+        named = body.model is not None
+        return peek.replace_model(body.head, model, body.scan, named=named)
     if body.form is None:
         return body.head
     return body.head[: body.form.start] + model.encode() + body.head[body.form.end :]
 
 
-def _framing(headers: Headers) -> tuple[int | None, bool]:
-    for name, value in headers:
-        if name == b"content-length":
-            if not value.isdigit():
-                raise Malformed("content-length is not a number")
-            return int(value), value.strip(b"0") != b""
-        if name == b"transfer-encoding":
-            return None, True
-    return None, False
+def _length(head: Head) -> int | None:
+    if head.length is None:
+        return None
+    if not head.length.isdigit():
+        raise Malformed("content-length is not a number")
+    return int(head.length)

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from gateway.client.asgi import AsgiScope
-from gateway.errors import GatewayError, HeadTooLarge, Malformed, WrongMethod
+from gateway.client.head import Head
+from gateway.errors import HeadTooLarge, Malformed, WrongMethod
 from gateway.shapes import Headers
+
+if TYPE_CHECKING:
+    from gateway.client.turn import Turn
 
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 32 * 1024
-ABSOLUTE_FORM = "wardgate.absolute_form"  # set in scope["extensions"] by the listener
-UPGRADE = "wardgate.upgrade"  # likewise
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 
 # Unreserved, sub-delims, `:`, `@` and percent escapes: RFC 3986's path characters. Hosts of the
@@ -31,21 +33,26 @@ _ARN_PATH = re.compile(
 )
 
 
-def check(scope: AsgiScope) -> None:
+def check(turn: Turn, head: Head) -> None:
     """Raise Malformed, HeadTooLarge or WrongMethod unless the head can be read one way only."""
-    if scope["method"] not in METHODS:
-        raise WrongMethod(f"method {scope['method'][:20]} is not served here")
-    if ABSOLUTE_FORM in scope.get("extensions", ()):
+    if turn.method not in METHODS:
+        raise WrongMethod(f"method {turn.method[:20]} is not served here")
+    if turn.absolute:
         raise Malformed("the request target must be a path")
-    if UPGRADE in scope.get("extensions", ()) and _has_body(scope["headers"]):
+    if turn.upgrade and head.framed:
         # The parser takes such a body for another protocol, and then for the next request.
         raise Malformed("a request that asks for an upgrade must not have a body")
-    path_problem = _path_problem(scope["raw_path"])
+    path_problem = _path_problem(turn.path)
     if path_problem is not None:
         raise Malformed(path_problem)
-    problem = _head_problem(scope["headers"])
-    if problem is not None:
-        raise problem
+    # What came in no more bytes than that needs no adding up.
+    large = turn.received > MAX_HEADER_BYTES and _size(turn.headers) > MAX_HEADER_BYTES
+    if large or head.count > MAX_HEADERS:
+        raise HeadTooLarge(f"at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES // 1024} KiB")
+    if head.hosts != 1:
+        raise Malformed("exactly one Host header is needed")
+    if head.lengths + head.encodings > 1:
+        raise Malformed("the body's length is given twice")
 
 
 @lru_cache(maxsize=1024)
@@ -64,24 +71,5 @@ def _is_arn(raw_path: bytes) -> bool:
     return bool(_ARN_PATH.fullmatch(raw_path)) and not climbs
 
 
-def _has_body(headers: Headers) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
-
-
-def _head_problem(headers: Headers) -> GatewayError | None:
-    hosts = lengths = encodings = size = 0
-    for name, value in headers:
-        size += len(name) + len(value)
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            lengths += 1
-        elif name == b"transfer-encoding":
-            encodings += 1
-    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        return HeadTooLarge(f"at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES // 1024} KiB")
-    if hosts != 1:
-        return Malformed("exactly one Host header is needed")
-    if lengths + encodings > 1:
-        return Malformed("the body's length is given twice")
-    return None
+def _size(headers: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in headers)

@@ -1,16 +1,13 @@
 """Which headers may cross the house, each way: the rules of "no credential, no cookie, no hop".
 
-Pure. Used by inject.py towards the upstream and by stream.py towards the client; the desk asks
-`settable` of the headers a config adds.
+Pure: questions about names. Asked by head.py towards the upstream and by back.py towards the
+client; the desk asks `settable` of the headers a config adds.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-
-from gateway.credential import stands_in
-from gateway.shapes import Headers
 
 _HOP_BY_HOP = frozenset(
     {
@@ -51,30 +48,6 @@ _CREDENTIAL = re.compile(
     rb"|(?:^|[-_])(?:token|jwt)$"
 )
 _BAD_NAME = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9a-z]")
-_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-
-
-def towards_upstream(headers: Headers, replaced: set[bytes]) -> Headers:
-    """The client's headers that may go on, in their order, without those named in `replaced`."""
-    listed = _listed_as_hop(headers)
-    return [
-        (name, value)
-        for name, value in headers
-        if _may_go_upstream(name)
-        and name not in replaced
-        and name not in listed
-        and not (b"wg" in value and stands_in(value))
-    ]
-
-
-def towards_client(headers: Headers) -> Headers:
-    """The upstream's headers that may come back, in their order."""
-    listed = _listed_as_hop(headers)
-    return [
-        (name, value)
-        for name, value in headers
-        if _may_come_back(name) and name not in listed and not _BAD_VALUE.search(value)
-    ]
 
 
 def settable(name: bytes) -> bool:
@@ -82,11 +55,12 @@ def settable(name: bytes) -> bool:
 
     Never one that frames the message, says what its body is, or is called like a credential.
     """
-    return bool(name) and _may_go_upstream(name) and name not in _ABOUT_THE_BODY
+    return bool(name) and may_go_upstream(name) and name not in _ABOUT_THE_BODY
 
 
 @lru_cache(maxsize=2048)
-def _may_go_upstream(name: bytes) -> bool:
+def may_go_upstream(name: bytes) -> bool:
+    """Whether a client's header of this name, in lower case, may go on."""
     return not (
         name in _HOP_BY_HOP
         or name in _NOT_UPSTREAM
@@ -97,7 +71,8 @@ def _may_go_upstream(name: bytes) -> bool:
 
 
 @lru_cache(maxsize=2048)
-def _may_come_back(name: bytes) -> bool:
+def may_come_back(name: bytes) -> bool:
+    """Whether an upstream's header of this name, in lower case, may reach the client."""
     return not (
         name in _HOP_BY_HOP
         or name in _NOT_BACK
@@ -105,10 +80,3 @@ def _may_come_back(name: bytes) -> bool:
         or _CREDENTIAL.search(name)
         or _BAD_NAME.search(name)
     )
-
-
-def _listed_as_hop(headers: Headers) -> frozenset[bytes]:
-    listed = [value for name, value in headers if name == b"connection"]
-    if not listed or listed == [b"keep-alive"]:
-        return frozenset()
-    return frozenset(part.strip().lower() for value in listed for part in value.split(b","))

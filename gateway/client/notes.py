@@ -1,15 +1,24 @@
 """Our own response headers: request ids, the config that served, where the time went.
 
-Pure. Read from the exchange by receive.py just before an answer begins.
+Pure. Read from the exchange just before an answer begins: as headers for what is answered from
+here, as lines of the wire for what an upstream answered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway.exchange import Exchange
 from gateway.shapes import Headers
+
+_BYPASS: Final = b"cf-aig-cache-status", b"BYPASS"  # what clients of those URLs look for
+_TIMING: Final = b"upstream;dur=%.1f, gateway;dur=%.1f"
+_ID_LINE: Final = b"wardgate-request-id: %b\r\n"
+_BOTH_ID_LINES: Final = _ID_LINE + b"x-request-id: %b\r\n"
+_BYPASS_LINE: Final = b"%b: %b\r\n" % _BYPASS
+_TIMING_LINE: Final = b"server-timing: " + _TIMING + b"\r\n"
 
 
 def notes_of(
@@ -24,7 +33,7 @@ def notes_of(
     if not any(name == b"x-request-id" for name, _ in answered):
         notes.append((b"x-request-id", ours))
     if exchange.match is not None and exchange.match.account is not None:
-        notes.append((b"cf-aig-cache-status", b"BYPASS"))  # what those clients look for
+        notes.append(_BYPASS)
     if exchange.candidate is not None:
         config = exchange.candidate.config
         notes += _served_by(config.provider, config.alias)
@@ -32,12 +41,38 @@ def notes_of(
         notes.append((b"wardgate-attempts", b"%d" % exchange.attempts))
     sent = exchange.first_sent
     if sent is not None and now is not None:
-        upstream, total = now - sent, now - exchange.started
-        timing = b"upstream;dur=%.1f, gateway;dur=%.1f"
-        notes.append((b"server-timing", timing % (upstream * 1e3, (total - upstream) * 1e3)))
+        notes.append((b"server-timing", _TIMING % _durations(exchange.started, sent, now)))
     return notes
+
+
+def head_notes(exchange: Exchange, answered_headers_have_request_id: bool, now: float) -> bytes:
+    """What `notes_of` says at `now`, as lines of an answer's head."""
+    ours, abandoned = exchange.id.encode(), exchange.abandoned
+    lines = _ID_LINE % ours if answered_headers_have_request_id else _BOTH_ID_LINES % (ours, ours)
+    if exchange.match is not None and exchange.match.account is not None:
+        lines += _BYPASS_LINE
+    if exchange.candidate is not None:
+        config = exchange.candidate.config
+        lines += _served_lines(config.provider, config.alias)
+    if abandoned:
+        lines += b"wardgate-attempts: %d\r\n" % exchange.attempts
+    sent = abandoned[0].sent if abandoned else exchange.sent
+    if sent is not None:
+        lines += _TIMING_LINE % _durations(exchange.started, sent, now)
+    return lines
+
+
+def _durations(started: float, sent: float, now: float) -> tuple[float, float]:
+    """Milliseconds the upstream took, and what is left of the request's time so far."""
+    upstream = now - sent
+    return upstream * 1e3, (now - started - upstream) * 1e3
 
 
 @lru_cache(maxsize=4096)
 def _served_by(provider: str, alias: str) -> tuple[tuple[bytes, bytes], ...]:
     return (b"wardgate-provider", provider.encode()), (b"wardgate-config", alias.encode())
+
+
+@lru_cache(maxsize=4096)
+def _served_lines(provider: str, alias: str) -> bytes:
+    return b"".join(b"%b: %b\r\n" % note for note in _served_by(provider, alias))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -53,6 +53,31 @@ class _Reported(msgspec.Struct):
     x_groq: _Inner | None = None
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: _Count | None = None
+    cache_write_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+
+
+class _ChatCounts(msgspec.Struct):
+    prompt_tokens: _Count
+    completion_tokens: _Count | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Chat(msgspec.Struct):
+    """What nearly every answer is: read in one go, without a dictionary on the way."""
+
+    usage: _ChatCounts
+
+
+_NO_DETAILS: Final = _Details()
+_chat: Final = msgspec.json.Decoder(_Chat)
 _chunk: Final = msgspec.json.Decoder(_Chunk)
 _typed: Final = msgspec.json.Decoder(_Typed)
 _reported: Final = msgspec.json.Decoder(_Reported)
@@ -106,6 +131,28 @@ def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
     """The newest report wins: where a provider sends several, each counts from the beginning."""
     if b'"usage"' not in payload or _USAGE.search(payload) is None:
         return so_far
+    return _usual(payload) or _unusual(payload, so_far)
+
+
+def _usual(payload: bytes) -> Usage | None:
+    """Chat's own words; None for what is not quite that, and is then read with more care."""
+    try:
+        counts = _chat.decode(payload).usage
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    prompt = counts.prompt_tokens_details or _NO_DETAILS
+    completion = counts.completion_tokens_details or _NO_DETAILS
+    read = prompt.cached_tokens
+    return Usage(
+        counts.prompt_tokens,
+        counts.completion_tokens,
+        read if read is not None else counts.prompt_cache_hit_tokens,
+        prompt.cache_write_tokens,
+        completion.reasoning_tokens,
+    )
+
+
+def _unusual(payload: bytes, so_far: Usage | None) -> Usage | None:
     try:
         found = _reported.decode(payload)
     except (msgspec.DecodeError, UnicodeError, RecursionError):

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from gateway.upstream.connection import Connection
 
 Framing = Literal["none", "counted", "until_close"]
-MOST_HEAD: Final = 64 * 1024
 # Names whose values say how long the body is, or how long the connection lives.
-_WEIGHTY: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-alive"})
+WEIGHTY: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-alive"})
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -29,10 +28,10 @@ class HttpAnswer:
         "_encoding",
         "_length",
         "_pieces",
-        "_size",
         "begun",
         "complete",
         "connection",
+        "doubtful",
         "error",
         "framing",
         "headers",
@@ -52,11 +51,11 @@ class HttpAnswer:
         self.framing: Framing = "until_close"
         self.error: BaseException | None = None
         self.keep_alive = b""
+        self.doubtful = False  # there is a NUL, in the head or in what came with it
         self._encoding = b""
         self.waiting = 0  # bytes of pieces that are not read yet
         self._length = b""
         self._pieces: list[bytes] = []
-        self._size = 0
 
     async def read(self) -> bytes:
         while not self._pieces:
@@ -85,17 +84,14 @@ class HttpAnswer:
 
     # From here on: what the connection tells.
 
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """One line of the head, its name in lower case."""
-        self._size += len(name) + len(value) + 4
-        self.headers.append((name, value))
-        if name in _WEIGHTY:
-            self._weigh(name, value)
+    def begin(self, status: int, method: str, version: str, most: int) -> bool:
+        """The head is whole. False, and `error`, when it cannot be passed on.
 
-    def begin(self, status: int, method: str, version: str) -> bool:
-        """The head is whole. False, and `error`, when it cannot be passed on."""
+        `most`: bytes its headers may have; 0 where they cannot be too many.
+        """
         self.status, self.version = status, version
-        wrong = self._wrong()
+        large = most and sum(len(name) + len(value) + 4 for name, value in self.headers) > most
+        wrong = "the provider's answer has a head that is too large" if large else self._wrong()
         if wrong:
             self.error = UpstreamError(wrong)
             return False
@@ -115,15 +111,16 @@ class HttpAnswer:
         self.waiting += len(piece)
 
     def _wrong(self) -> str:
-        if self._size > MOST_HEAD:
-            return "the provider's answer has a head larger than 64 KiB"
         if self.version not in ("1.1", "1.0"):
             return "the provider does not answer in HTTP/1.1"
         if self._encoding and (self._length or self._encoding.lower() != b"chunked"):
             return "the provider's answer is framed in a way that is not served"
+        if self.doubtful and any(b"\0" in value for _, value in self.headers):
+            return "the provider's answer has a NUL in its head"
         return ""
 
-    def _weigh(self, name: bytes, value: bytes) -> None:
+    def weigh(self, name: bytes, value: bytes) -> None:
+        """A header that says how long the body is, or how long the connection lives."""
         if name == b"keep-alive":
             self.keep_alive = value
         elif name == b"content-length":

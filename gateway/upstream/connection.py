@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamTimeout
-from gateway.upstream.answer import MOST_HEAD, HttpAnswer
+from gateway.upstream.answer import WEIGHTY, HttpAnswer
 from gateway.upstream.pump import Pump
 from gateway.upstream.seam import BROKE_OFF, Timeouts
 from gateway.upstream.tls import Tls
-from gateway.upstream.wake import Wake
+from gateway.wake import Wake
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
 
+_MOST_HEAD: Final = 64 * 1024
 _HIGH_WATER: Final = 64 * 1024  # bytes of an answer that may wait for their reader
 _SMALL: Final = 16 * 1024  # a body that is cheaper to copy than to write by itself
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
@@ -64,6 +65,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._wake = Wake(loop)
         self._parser = httptools.HttpResponseParser(self)
+        # Control characters in a value are somebody's mistake, not an attack on the framing.
+        self._parser.set_dangerous_leniencies(lenient_headers=True)
         self._transport = cast(asyncio.Transport, None)  # until the connection is made
         self._answer: HttpAnswer | None = None
         self._method = ""
@@ -188,6 +191,7 @@ class Connection(asyncio.Protocol):
             return
         if not answer.begun:
             self._head_bytes += len(data)
+            answer.doubtful = answer.doubtful or b"\0" in data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -235,8 +239,13 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Trailers are no headers: they go nowhere.
-        if self._in_head and self._answer is not None and not self._answer.complete:
-            self._answer.add_header(name.lower(), value)
+        answer = self._answer
+        if not self._in_head or answer is None or answer.complete:
+            return
+        name = name.lower()
+        answer.headers.append((name, value))
+        if name in WEIGHTY:
+            answer.weigh(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -245,7 +254,9 @@ class Connection(asyncio.Protocol):
             return
         if status < 200:
             answer.start_over()
-        elif answer.begin(status, self._method, self._parser.get_http_version()):
+            return
+        most = _MOST_HEAD if self._head_bytes > _MOST_HEAD else 0
+        if answer.begin(status, self._method, self._parser.get_http_version(), most):
             if answer.framing == "until_close" or answer.version != "1.1":
                 self._last = True
             if self._method == "HEAD":
@@ -272,7 +283,7 @@ class Connection(asyncio.Protocol):
     def _settle(self, answer: HttpAnswer) -> None:
         """After something came: is the answer whole, is there enough of it, who waits for it?"""
         if not answer.begun:
-            if answer.error is not None or self._head_bytes > MOST_HEAD:
+            if answer.error is not None or self._head_bytes > _MOST_HEAD:
                 self._refuse(answer)
             return
         self.deadline = inf

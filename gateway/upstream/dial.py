@@ -57,7 +57,7 @@ class Place:
         """The line of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _PORTS["https" if self.encrypted else "http"] else f":{self.port}"
-        return f"host: {host}{port}\r\n".encode("ascii")
+        return f"host: {host}{port}".encode("ascii")
 
 
 def _plain(host: str) -> bool:

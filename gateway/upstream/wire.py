@@ -8,34 +8,33 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from operator import itemgetter
 
 from gateway.errors import UpstreamError
+from gateway.shapes import Headers
 from gateway.upstream.seam import Outbound
 
 LAST_FRAME = b"0\r\n\r\n"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_in_a_line = b": ".join
+_name_of = itemgetter(0)
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _TARGET = re.compile(rb"/[!-~]*")
 
 
 def head_of(outbound: Outbound, host: bytes) -> bytes:
-    """The request line and all headers. `host` is the whole line of that header.
+    """The request line and all headers. `host` is the line of that header.
 
     Raises UpstreamError (nothing has been sent) for what would be read as something else.
     """
     target, headers, body = outbound.target, outbound.headers, outbound.body
-    parts = [_method(outbound.method), target, b" HTTP/1.1\r\n", host]
-    framed = False
-    for name, value in headers:
-        parts += name, b": ", value, b"\r\n"
-        if name == b"content-length" or name == b"transfer-encoding":
-            framed = True
-    if not framed and body is not None:
-        parts.append(_framing(body))
-    parts.append(b"\r\n")
-    head = b"".join(parts)
-    lines = len(headers) + 3 + (not framed and body is not None)
-    # As many line ends as were put in, and no other control character that ends something.
-    sound = head.count(b"\n") == head.count(b"\r") == lines and b"\0" not in head
+    request = b"%b%b HTTP/1.1" % (_method(outbound.method), target)
+    lines = [request, host, *map(_in_a_line, headers)]
+    if body is not None and not _is_framed(headers):
+        lines.append(_framing(body))
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    # As many line ends as were put in, and nothing else that ends something.
+    sound = head.count(b"\n") == head.count(b"\r") == len(lines) + 1 and b"\0" not in head
     if not sound or _TARGET.fullmatch(target) is None:
         raise unsent(UpstreamError("the request has bytes that no request may have"))
     return head
@@ -60,10 +59,14 @@ def unsent(error: UpstreamError) -> UpstreamError:
     return error
 
 
+def _is_framed(headers: Headers) -> bool:
+    return not _FRAMING.isdisjoint(map(_name_of, headers))
+
+
 def _framing(body: object) -> bytes:
     if isinstance(body, bytes):
-        return b"content-length: %d\r\n" % len(body)
-    return b"transfer-encoding: chunked\r\n"
+        return b"content-length: %d" % len(body)
+    return b"transfer-encoding: chunked"
 
 
 @lru_cache(maxsize=64)

@@ -2,7 +2,7 @@
 
 A Future's callbacks run in the loop's next turn, which costs a turn (and an `epoll_wait`) for each
 piece of an answer. Tasks accept anything that keeps a Future's protocol: `Wake` does, and may be
-used again. Knows nothing of HTTP. Used by connection.py.
+used again. Knows nothing of HTTP. Used by turn.py and connection.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,112 @@
+"""The head of an upstream's answer, read once and written as the client gets it.
+
+One pass over the headers, by a table of what each name means here. Pure. Used by stream.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from gateway.client.hygiene import may_come_back
+from gateway.shapes import Headers
+
+_PASSES, _STAYS, _WEIGHS = range(3)
+_WEIGHED: Final = frozenset(
+    {b"content-type", b"content-encoding", b"content-length", b"x-request-id", b"connection"}
+)
+_CONTROL: Final = bytes((*range(9), 11, 12, *range(14, 32), 127))
+_BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_LINE_END: Final = b"\r\n"
+_IN_A_LINE: Final = b": ".join
+# Of an event stream: nobody on the way may keep it, or gather it up.
+_OF_EVENTS: Final = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+_NOT_OF_EVENTS: Final = frozenset({b"cache-control", b"x-accel-buffering"})
+LENGTH: Final = frozenset({b"content-length"})
+# The body is replaced: nothing about the old one holds.
+ABOUT_THE_BODY: Final = frozenset({b"content-length", b"content-encoding"})
+
+
+class Back:
+    """`kind`: the content type in lower case, empty where the body is encoded or says none.
+
+    `counted`: it tells its length; `named`: it has a request id of the upstream's.
+    """
+
+    __slots__ = ("_passing", "counted", "encoded", "kind", "named")
+
+    def __init__(self, headers: Headers) -> None:
+        self.kind = b""
+        self.encoded = self.counted = self.named = False
+        self._passing = passing = list[tuple[bytes, bytes]]()
+        listed: set[bytes] | None = None
+        for pair in headers:
+            name, value = pair
+            meaning = _MEANINGS.get(name)
+            if meaning is None:
+                meaning = _meaning(name)
+            if meaning == _STAYS:
+                continue
+            if meaning == _WEIGHS:
+                if name == b"connection":
+                    listed = (listed or set()) | _listed(value)
+                    continue
+                self._weigh(name, value)
+            passing.append(pair)
+        if listed:
+            self._passing = [pair for pair in passing if pair[0] not in listed]
+
+    def lines(self, *, events: bool = False, without: frozenset[bytes] = frozenset()) -> bytes:
+        """The headers that may reach the client, as on the wire, but for those in `without`."""
+        passing = self._passing
+        if events:
+            without = without | _NOT_OF_EVENTS
+        if without:
+            passing = [pair for pair in passing if pair[0] not in without]
+        lines = wire(passing)
+        # A search for any of thirty characters takes longer than leaving them all out.
+        if len(lines.translate(None, _CONTROL)) != len(lines):
+            lines = wire([pair for pair in passing if not _BAD_VALUE.search(pair[1])])
+        return lines + _OF_EVENTS if events else lines
+
+    def _weigh(self, name: bytes, value: bytes) -> None:
+        if name == b"content-type":
+            self.kind = self.kind or value.lower()
+        elif name == b"content-length":
+            self.counted = True
+        elif name == b"x-request-id":
+            self.named = True
+        elif value.lower() != b"identity":
+            self.encoded = True
+
+
+def wire(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they stand in a message, each line with its end."""
+    lines = _LINE_END.join(map(_IN_A_LINE, headers))
+    return lines + _LINE_END if lines else b""
+
+
+def _listed(connection: bytes) -> set[bytes]:
+    """Headers that are between the upstream and us, because `connection` names them."""
+    return {part.strip().lower() for part in connection.split(b",")} - {b"keep-alive", b"close"}
+
+
+@lru_cache(maxsize=2048)
+def _meaning(name: bytes) -> int:
+    return _PASSES if may_come_back(name) else _STAYS
+
+
+# What providers really send, looked up without a call.
+_MEANINGS: Final = dict.fromkeys(_WEIGHED, _WEIGHS) | {
+    name: _meaning(name)
+    for name in (
+        *(b"date", b"server", b"cache-control", b"transfer-encoding", b"set-cookie", b"alt-svc"),
+        *(b"strict-transport-security", b"x-content-type-options", b"cf-ray", b"cf-cache-status"),
+        *(b"openai-organization", b"openai-processing-ms", b"openai-version", b"request-id"),
+        *(b"x-ratelimit-limit-requests", b"x-ratelimit-limit-tokens", b"vary", b"via"),
+        *(b"x-ratelimit-remaining-requests", b"x-ratelimit-remaining-tokens"),
+        *(b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens"),
+    )
+}
