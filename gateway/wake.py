@@ -20,17 +20,15 @@ class Wake:
     A task that is cancelled meanwhile gets its CancelledError in the loop's next turn, as always.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_callback", "_cancelled", "_context", "_loop")
+    __slots__ = ("_asyncio_future_blocking", "_callback", "_context", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._asyncio_future_blocking = False
         self._callback: Callable[[Wake], object] | None = None
         self._context: Context | None = None
-        self._cancelled = False
 
     def __await__(self) -> Generator[Any, None, None]:
-        self._cancelled = False
         self._asyncio_future_blocking = True
         yield self
 
@@ -61,14 +59,12 @@ class Wake:
         self._callback, self._context = callback, context
 
     def cancel(self, msg: object = None) -> bool:
+        """Wake the task in the loop's next turn; False lets it raise the CancelledError itself."""
         callback, context = self._callback, self._context
-        if callback is None:
-            return False
-        self._callback = self._context = None
-        self._cancelled = True
-        self._loop.call_soon(callback, self, context=context)
-        return True
+        if callback is not None:
+            self._callback = self._context = None
+            self._loop.call_soon(callback, self, context=context)
+        return False
 
     def result(self) -> None:
-        if self._cancelled:
-            raise asyncio.CancelledError
+        """Nothing: there is only the waking."""

@@ -8,6 +8,8 @@ uvicorn's own protocol is used. Used by worker.py and the tests.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
@@ -59,7 +61,8 @@ class Listener(asyncio.Protocol):
         "_arriving",
         "_deadlines",
         "_drain",
-        "_fresh",
+        "_ended",
+        "_gone",
         "_head_bytes",
         "_headers",
         "_in_head",
@@ -69,7 +72,9 @@ class Listener(asyncio.Protocol):
         "_queue",
         "_reading",
         "_serve",
+        "_ready",
         "_state",
+        "_task",
         "_transport",
         "_turn",
         "_url",
@@ -104,13 +109,16 @@ class Listener(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         self._arriving = 0  # bytes the parser is at
-        self._fresh: Turn | None = None  # its head has just come; begun when the data is read
+        self._ended = False  # one request has ended among them
         self._reading: Turn | None = None  # whose body is arriving
         self._turn: Turn | None = None  # who is being answered
-        self._queue: deque[Turn] = deque()  # who was sent before the answer to the one before
+        self._queue: deque[Turn] = deque()  # whose heads are here, and who wait to be served
+        self._task: asyncio.Task[None] | None = None  # serves them, one after another
+        self._ready = Wake(self.loop)  # the task waits here for the next one
         self._paused = False
-        self._drain: Wake | None = None
+        self._drain: asyncio.Event | None = None  # there while somebody waits to write
         self.full = False
+        self._gone = False
         self._waits: Waits = "nothing"
         self.deadline = inf
 
@@ -132,11 +140,13 @@ class Listener(asyncio.Protocol):
         self._queue.clear()
         if turn is not None:
             turn.lose()
+        self._gone = True
         if self._drain is not None:
-            self._drain.up()
+            self._drain.set()
+        self._ready.up()
 
     def data_received(self, data: bytes) -> None:
-        reading, self._arriving = self._reading, len(data)
+        reading, self._arriving, self._ended = self._reading, len(data), False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -145,12 +155,11 @@ class Listener(asyncio.Protocol):
             self._turn_away(Malformed("the request is not valid HTTP/1.1"))
             return
         if self._in_head:
-            self._look_at_head(0 if reading is not None else len(data))
+            self._look_at_head(0 if self._ended else len(data))
         if reading is not None:
             reading.stir()
-        fresh, self._fresh = self._fresh, None
-        if fresh is not None:
-            self._begin(fresh)
+        if self._queue:
+            self._go_on()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -158,7 +167,7 @@ class Listener(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.full = False
         if self._drain is not None:
-            self._drain.up()
+            self._drain.set()
 
     # The parser's side.
 
@@ -182,10 +191,9 @@ class Listener(asyncio.Protocol):
         turn.received = self._head_bytes + self._arriving
         turn.upgrade = parser.should_upgrade()
         turn.keep_alive = parser.should_keep_alive() and version == "1.1" and not turn.upgrade
-        if self._turn is None and self._fresh is None:
-            self._fresh = turn
-        else:
-            self._queue.append(turn)
+        self._headers = []
+        self._queue.append(turn)
+        if self._turn is not None or len(self._queue) > 1:
             self._pause()
 
     def on_body(self, body: bytes) -> None:
@@ -195,6 +203,7 @@ class Listener(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         turn, self._reading = self._reading, None
+        self._ended = True
         if turn is not None:
             turn.whole = True
             if turn is self._turn and turn.answered:
@@ -219,9 +228,10 @@ class Listener(asyncio.Protocol):
 
     async def drained(self) -> None:
         """Until the client takes what is written, or is gone."""
-        self._drain = self._drain or Wake(self.loop)
-        while self.full and not self._transport.is_closing():
-            await self._drain
+        while self.full and not self._gone:
+            self._drain = self._drain or asyncio.Event()
+            self._drain.clear()
+            await self._drain.wait()
 
     def answered(self, turn: Turn) -> None:
         """The answer is written. The next request's turn, unless this one's is still arriving."""
@@ -234,17 +244,19 @@ class Listener(asyncio.Protocol):
             self._wait("rest", self._patience.head)
             self.take_more()
 
-    def ended(self, turn: Turn, task: asyncio.Task[None] | None) -> None:
+    def ended(self, turn: Turn) -> None:
         """Nothing more will be written for this turn."""
-        self._state.tasks.discard(task)
+        self._state.tasks.discard(self._task)
         if not turn.answered:
+            if turn.ends_with_connection:
+                self._reset()
             self._transport.close()
 
     # The server's side.
 
     def shutdown(self) -> None:
         """Finish what is under way, and take nothing new."""
-        turn = self._turn
+        turn = self._turn or next(iter(self._queue), None)
         if turn is None or turn.answered:
             self._transport.close()
         else:
@@ -262,24 +274,45 @@ class Listener(asyncio.Protocol):
 
     # Between them.
 
-    def _begin(self, turn: Turn) -> None:
+    def _go_on(self) -> None:
+        """A turn has come: a task that waits for one takes it at once, in this call."""
+        if self._task is None:
+            self._task = self.loop.create_task(self._work())
+        else:
+            self._ready.up()
+
+    async def _work(self) -> None:
+        """The connection's one task: a turn after another, until it closes."""
+        while not self._transport.is_closing():
+            if self._queue:
+                await self._serve(self._next())
+            else:
+                await self._ready
+
+    def _next(self) -> Turn:
+        turn = self._turn = self._queue.popleft()
+        self.take_more()  # its body may be to come, and its leaving is to be seen
         self._waits, self.deadline = "nothing", inf
-        self._turn = turn
-        task = self.loop.create_task(self._serve(turn))
-        self._state.tasks.add(task)
-        turn.begin(task)
+        self._state.tasks.add(self._task)
+        turn.begin(self._task)
+        return turn
 
     def _free(self) -> None:
-        """The turn is over: the next one, or wait for it."""
+        """The turn is over: the next one is there, or is waited for."""
         self._turn = None
         if self._queue:
-            self._begin(self._queue.popleft())
             return
         self.take_more()
         if self._in_head:
             self._wait("head", self._patience.head)
-        elif self._fresh is None:
+        else:
             self._wait("request", self._patience.request)
+
+    def _reset(self) -> None:
+        """Where only the connection's end ends an answer, it must not look like one."""
+        made = self._transport.get_extra_info("socket")
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def _wait(self, what: Waits, seconds: float) -> None:
         self._waits, self.deadline = what, self.loop.time() + seconds
@@ -299,7 +332,7 @@ class Listener(asyncio.Protocol):
 
     def _turn_away(self, error: GatewayError) -> None:
         # In the middle of another answer on this connection nothing may be written.
-        busy = self._turn is not None or self._fresh is not None
+        busy = self._turn is not None or len(self._queue) > 0
         if not busy and not self._transport.is_closing():
             path = self._url.partition(b"?")[0]
             self.write(_written(error, DIALECTS[caller(path, self._headers)]))

@@ -104,15 +104,17 @@ class Turn:
 
     async def _arrival(self) -> None:
         listener = self._listener
-        if self.expects:
+        self._wake = self._wake or Wake(listener.loop)
+        if self.gone:
+            self.leave()  # the wait below ends at once
+        elif self.expects:
             self.expects = False
             listener.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._wake = self._wake or Wake(listener.loop)
         listener.await_body()
-        if self.gone:
-            self.leave()
-        await self._wake
-        listener.deadline = inf
+        try:
+            await self._wake
+        finally:
+            listener.deadline = inf
 
     # The client's presence.
 
@@ -181,15 +183,20 @@ class Turn:
             self.answered = True
             listener.answered(self)
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Nothing but the connection's end tells the client that its answer is whole."""
+        return self._framing == "until_close"
+
     # The listener's side.
 
-    def begin(self, task: asyncio.Task[None]) -> None:
+    def begin(self, task: asyncio.Task[None] | None) -> None:
         self._task = task
 
     def end(self) -> None:
         """The request has walked through; an answer that is not whole breaks the connection."""
-        self._listener.ended(self, self._task)
         self._task = None
+        self._listener.ended(self)
 
     def arrive(self, piece: bytes) -> int:
         """A piece of the body is here; how much waits now."""

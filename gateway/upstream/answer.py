@@ -31,7 +31,6 @@ class HttpAnswer:
         "begun",
         "complete",
         "connection",
-        "doubtful",
         "error",
         "framing",
         "headers",
@@ -51,7 +50,6 @@ class HttpAnswer:
         self.framing: Framing = "until_close"
         self.error: BaseException | None = None
         self.keep_alive = b""
-        self.doubtful = False  # there is a NUL, in the head or in what came with it
         self._encoding = b""
         self.waiting = 0  # bytes of pieces that are not read yet
         self._length = b""
@@ -84,14 +82,10 @@ class HttpAnswer:
 
     # From here on: what the connection tells.
 
-    def begin(self, status: int, method: str, version: str, most: int) -> bool:
-        """The head is whole. False, and `error`, when it cannot be passed on.
-
-        `most`: bytes its headers may have; 0 where they cannot be too many.
-        """
+    def begin(self, status: int, method: str, version: str) -> bool:
+        """The head is whole. False, and `error`, when it cannot be passed on."""
         self.status, self.version = status, version
-        large = most and sum(len(name) + len(value) + 4 for name, value in self.headers) > most
-        wrong = "the provider's answer has a head that is too large" if large else self._wrong()
+        wrong = self._wrong()
         if wrong:
             self.error = UpstreamError(wrong)
             return False
@@ -111,12 +105,10 @@ class HttpAnswer:
         self.waiting += len(piece)
 
     def _wrong(self) -> str:
-        if self.version not in ("1.1", "1.0"):
+        if self.version not in ("1.1", "1.0") or self.status < 200:
             return "the provider does not answer in HTTP/1.1"
         if self._encoding and (self._length or self._encoding.lower() != b"chunked"):
             return "the provider's answer is framed in a way that is not served"
-        if self.doubtful and any(b"\0" in value for _, value in self.headers):
-            return "the provider's answer has a NUL in its head"
         return ""
 
     def weigh(self, name: bytes, value: bytes) -> None:

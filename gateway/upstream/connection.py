@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 from collections.abc import AsyncIterator
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -16,6 +17,7 @@ import httptools
 
 from gateway.errors import UpstreamError, UpstreamTimeout
 from gateway.upstream.answer import WEIGHTY, HttpAnswer
+from gateway.upstream.mend import head_size, mended
 from gateway.upstream.pump import Pump
 from gateway.upstream.seam import BROKE_OFF, Timeouts
 from gateway.upstream.tls import Tls
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 _MOST_HEAD: Final = 64 * 1024
 _HIGH_WATER: Final = 64 * 1024  # bytes of an answer that may wait for their reader
 _SMALL: Final = 16 * 1024  # a body that is cheaper to copy than to write by itself
+_SOON: Final = 0.002  # seconds
+_CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # where the system tells it
 _KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
 Waits = Literal["idle", "head", "piece", "write"]
 
@@ -42,14 +46,18 @@ class Connection(asyncio.Protocol):
         "_answer",
         "_head_bytes",
         "_in_head",
+        "_kept",
         "_last",
         "_loop",
         "_method",
         "_parser",
         "_paused",
+        "_poll",
         "_pool",
         "_pump",
+        "_rested",
         "_timeouts",
+        "_trailer_bytes",
         "_transport",
         "_unwritten",
         "_waits",
@@ -65,13 +73,15 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._wake = Wake(loop)
         self._parser = httptools.HttpResponseParser(self)
-        # Control characters in a value are somebody's mistake, not an attack on the framing.
-        self._parser.set_dangerous_leniencies(lenient_headers=True)
         self._transport = cast(asyncio.Transport, None)  # until the connection is made
         self._answer: HttpAnswer | None = None
         self._method = ""
         self._in_head = False
         self._head_bytes = 0  # received so far of the present answer's head
+        self._kept = b""  # of a head that came in several pieces: all of it so far
+        self._trailer_bytes = 0
+        self._rested = 0.0  # when its last answer was whole
+        self._poll: select.poll | None = None
         self._last = False  # no other request may be sent here
         self._paused = False  # the reader has enough to read
         self._pump: Pump | None = None
@@ -88,8 +98,20 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request may be sent here; asked of an idle one."""
-        fresh = self.deadline > self._loop.time()
-        return fresh and not self.gone and not self._transport.is_closing()
+        now = self._loop.time()
+        if self.gone or self.deadline <= now or self._transport.is_closing():
+            return False
+        # So soon the loop may not have looked yet whether the upstream has closed it.
+        return now - self._rested > _SOON or not self._has_news()
+
+    def _has_news(self) -> bool:
+        if self._poll is None:
+            made = self._transport.get_extra_info("socket")
+            encrypted = self._transport.get_extra_info("sslcontext") is not None
+            self._poll = select.poll()
+            # TLS has things to say of its own; in plain HTTP nothing is to come.
+            self._poll.register(made.fileno(), _CLOSED if encrypted else _CLOSED | select.POLLIN)
+        return bool(self._poll.poll(0))
 
     # The request's side.
 
@@ -106,7 +128,7 @@ class Connection(asyncio.Protocol):
         this raises or is cancelled the connection is closed.
         """
         answer = self._answer = HttpAnswer(self)
-        self._method, self._head_bytes = method, 0
+        self._method, self._head_bytes, self._kept = method, 0, b""
         self._wait("head", self._timeouts.first_byte)
         try:
             self._send(head, body, length)
@@ -148,9 +170,9 @@ class Connection(asyncio.Protocol):
         elif self._waits == "write":
             self._insist_on_progress()
         elif self._waits == "head":
-            self._fail(UpstreamTimeout("the provider did not answer in time"))
+            self.fail(UpstreamTimeout("the provider did not answer in time"))
         else:
-            self._fail(UpstreamTimeout("the provider stopped sending"))
+            self.fail(UpstreamTimeout("the provider stopped sending"))
 
     def _send(
         self, head: bytes, body: bytes | AsyncIterator[bytes] | None, length: int | None
@@ -170,7 +192,7 @@ class Connection(asyncio.Protocol):
         self._pump = None
         answer = self._answer
         if error is not None:
-            self._fail(error)
+            self.fail(error)
         elif answer is not None and not answer.begun:
             self._wait("head", self._timeouts.first_byte)
 
@@ -191,14 +213,20 @@ class Connection(asyncio.Protocol):
             return
         if not answer.begun:
             self._head_bytes += len(data)
-            answer.doubtful = answer.doubtful or b"\0" in data
+            if self._kept:
+                self._kept += data
+            if self._head_bytes > _MOST_HEAD and head_size(self._kept or data) > _MOST_HEAD:
+                self._refuse(answer)
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(UpstreamError("the provider switched protocols, which nobody asked for"))
+            self.fail(UpstreamError("the provider switched protocols, which nobody asked for"))
         except httptools.HttpParserError:
-            self._refuse(answer)
+            self._refuse(answer, data)
         else:
+            if not (answer.begun or self._kept):
+                self._kept = data
             self._settle(answer)
 
     def eof_received(self) -> None:
@@ -238,11 +266,12 @@ class Connection(asyncio.Protocol):
             self._last = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers are no headers: they go nowhere.
+        # Trailers are no headers: they go nowhere, and there is an end to them.
         answer = self._answer
         if not self._in_head or answer is None or answer.complete:
+            self._trailer_bytes += len(name) + len(value)
             return
-        name = name.lower()
+        name, value = name.lower(), value.rstrip(b" \t")
         answer.headers.append((name, value))
         if name in WEIGHTY:
             answer.weigh(name, value)
@@ -252,11 +281,10 @@ class Connection(asyncio.Protocol):
         answer, status = self._answer, self._parser.get_status_code()
         if answer is None or answer.complete:
             return
-        if status < 200:
+        if 100 <= status < 200:
             answer.start_over()
             return
-        most = _MOST_HEAD if self._head_bytes > _MOST_HEAD else 0
-        if answer.begin(status, self._method, self._parser.get_http_version(), most):
+        if answer.begin(status, self._method, self._parser.get_http_version()):
             if answer.framing == "until_close" or answer.version != "1.1":
                 self._last = True
             if self._method == "HEAD":
@@ -283,7 +311,7 @@ class Connection(asyncio.Protocol):
     def _settle(self, answer: HttpAnswer) -> None:
         """After something came: is the answer whole, is there enough of it, who waits for it?"""
         if not answer.begun:
-            if answer.error is not None or self._head_bytes > _MOST_HEAD:
+            if answer.error is not None:
                 self._refuse(answer)
             return
         self.deadline = inf
@@ -292,6 +320,8 @@ class Connection(asyncio.Protocol):
             self._last = True
         if answer.complete:
             self._finish(answer)
+        elif self._trailer_bytes > _MOST_HEAD:
+            self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
         elif answer.waiting > _HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
@@ -300,12 +330,14 @@ class Connection(asyncio.Protocol):
     def _finish(self, answer: HttpAnswer) -> None:
         """The answer is whole: it needs this connection no longer, another request may."""
         answer.connection = self._answer = None
+        self._trailer_bytes = 0
+        if not self.served:
+            self._remember_session()
         if self._last or self._paused or self._transport.get_write_buffer_size():
             self.abort()
             return
         self.served += 1
-        if self.served == 1:
-            self._remember_session()
+        self._rested = self._loop.time()
         self._pool.put_back(self, _lifetime(answer.keep_alive))
 
     def _remember_session(self) -> None:
@@ -313,17 +345,31 @@ class Connection(asyncio.Protocol):
         if isinstance(context, Tls):
             context.remember(self._transport.get_extra_info("ssl_object"))
 
-    def _refuse(self, answer: HttpAnswer) -> None:
+    def _refuse(self, answer: HttpAnswer, data: bytes = b"") -> None:
+        """What has come is no HTTP/1.1, or too much of it. `data` is what the parser was at."""
         if answer.complete:
             self._last = True  # nonsense behind a whole answer takes nothing from it
             self._settle(answer)
         elif answer.begun:
-            self._fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
-        else:
+            self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
+        elif not data or not self._read_again(answer, mended(self._kept or data)):
             words = "the provider's answer is not valid HTTP/1.1, or its head is too large"
-            self._fail(answer.error or UpstreamError(words))
+            self.fail(answer.error or UpstreamError(words))
 
-    def _fail(self, error: BaseException) -> None:
+    def _read_again(self, answer: HttpAnswer, data: bytes | None) -> bool:
+        if data is None or answer.error is not None:
+            return False
+        answer.start_over()
+        self._parser, self._kept = httptools.HttpResponseParser(self), b""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            return False
+        self._settle(answer)
+        return True
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever waits here hears of `error`; the connection is closed."""
         if self._answer is not None:
             self._answer.error = error
         self.abort()
@@ -344,7 +390,7 @@ class Connection(asyncio.Protocol):
         """A large body may take its time, as long as the upstream takes some of it."""
         left = self._transport.get_write_buffer_size()
         if left >= self._unwritten:
-            self._fail(UpstreamTimeout("the provider stopped taking the request"))
+            self.fail(UpstreamTimeout("the provider stopped taking the request"))
             return
         self._unwritten = left
         self._wait("write", self._timeouts.write)

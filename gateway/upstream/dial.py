@@ -123,7 +123,9 @@ class Dialer:
             _, made = await loop.create_connection(make, address, place.port)
             return made
         if self._tls is None:
-            self._tls = tls_context()
+            # Reading the authorities takes 40 ms, in which others would wait.
+            made_tls = await asyncio.to_thread(tls_context)
+            self._tls = made_tls
         _, made = await loop.create_connection(
             make, address, place.port, ssl=self._tls, server_hostname=place.host
         )

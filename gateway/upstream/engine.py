@@ -54,6 +54,8 @@ class HttpEngine:
 
     async def send(self, outbound: Outbound) -> HttpAnswer:
         """Send a request; its answer once the head is here. Raises as the seam says."""
+        if self._closed:
+            raise unsent(UpstreamError("the gateway is shutting down"))
         pool = self._pools.get(outbound.origin) or self._open(outbound.origin)
         head, body = head_of(outbound, pool.host), outbound.body
         length = None if body is None or isinstance(body, bytes) else length_of(outbound)
@@ -75,9 +77,7 @@ class HttpEngine:
             pool.close()
 
     def _open(self, origin: str) -> Pool:
-        """Raises UpstreamError for what is no origin, or after the end."""
-        if self._closed:
-            raise unsent(UpstreamError("the gateway is shutting down"))
+        """Raises UpstreamError for what is no origin."""
         place = Place.of(origin)
         if len(self._pools) >= _MOST_ORIGINS:
             self._pools = {name: one for name, one in self._pools.items() if any(one.counts)}

@@ -16,6 +16,7 @@ from gateway.upstream.seam import Pooling
 from gateway.upstream.wire import unsent
 
 Dial = Callable[["Pool"], Awaitable[Connection]]
+_CLOSED = "the gateway is shutting down"
 _MARGIN = 0.5  # of an upstream's own keep-alive time; the way there takes time, too
 
 
@@ -56,8 +57,11 @@ class Pool:
 
         Raises UpstreamError or UpstreamTimeout; nothing has been sent then.
         """
-        if self._full:
+        if self._closed:
+            raise unsent(UpstreamError(_CLOSED))
+        if self._full or self._line:
             return await self._stand_in_line()
+        self._dialing += 1
         return await self._make()
 
     def put_back(self, connection: Connection, lifetime: float) -> None:
@@ -85,16 +89,16 @@ class Pool:
     def close(self) -> None:
         self._closed = True
         for connection in list(self.open):
-            connection.abort()
+            connection.fail(UpstreamError(_CLOSED))
         while (waiting := self._next()) is not None:
-            waiting.set_exception(unsent(UpstreamError("the gateway is shutting down")))
+            waiting.set_exception(unsent(UpstreamError(_CLOSED)))
 
     @property
     def _full(self) -> bool:
         return 0 < self._rules.most <= len(self.open) + self._dialing
 
     async def _make(self) -> Connection:
-        self._dialing += 1
+        """Make the connection that `_dialing` counts already."""
         try:
             connection = await self._dial(self)
             if self._closed or connection.gone:
@@ -122,24 +126,27 @@ class Pool:
         if connection is None:
             return await self._make()
         if not connection.usable:  # it died between the gift and its taking
+            self._dialing += 1  # before its place is free for others
             connection.abort()
-            return await self.obtain()
+            return await self._make()
         return connection
 
     def _pass_on(self, waiting: asyncio.Future[Connection | None]) -> None:
         """Who leaves the line after having been served gives it to the next."""
         if waiting in self._line:
             self._line.remove(waiting)
-        elif not waiting.cancelled() and waiting.exception() is None:
+        elif waiting.done() and not waiting.cancelled() and waiting.exception() is None:
             connection = waiting.result()
-            if connection is None:
-                self._admit_next()
-            else:
+            if connection is not None:
                 self.put_back(connection, self._rules.idle + 2 * _MARGIN)
+                return
+            self._dialing -= 1
+            self._admit_next()
 
     def _admit_next(self) -> None:
         """There may be room for one connection more: the first in line makes it."""
         if not self._full and (waiting := self._next()) is not None:
+            self._dialing += 1  # taken at once: nobody who comes meanwhile has it, too
             waiting.set_result(None)
 
     def _next(self) -> asyncio.Future[Connection | None] | None:

@@ -18,7 +18,7 @@ Done = Callable[[BaseException | None], None]
 class Pump:
     """`length` None: sent chunked. `done` hears of the end, unless the pump is stopped before."""
 
-    __slots__ = ("_body", "_done", "_left", "_task", "_transport", "_writable")
+    __slots__ = ("_body", "_done", "_left", "_stopped", "_task", "_transport", "_writable")
 
     def __init__(
         self,
@@ -31,12 +31,14 @@ class Pump:
         self._left = length
         self._transport = transport
         self._done = done
+        self._stopped = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._task = asyncio.get_running_loop().create_task(self._pour())
         self._task.add_done_callback(self._ended)
 
     def stop(self) -> None:
+        self._stopped = True
         self._task.cancel()
         self._writable.set()
 
@@ -73,5 +75,7 @@ class Pump:
         self._transport.write(piece)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            self._done(task.exception())
+        if self._stopped:
+            return
+        broken = UpstreamError("the request's body broke off")
+        self._done(broken if task.cancelled() else task.exception())

@@ -40,7 +40,8 @@ class Pooling:
 class Outbound:
     """A request ready to go. `target` is the raw path with its query; `body` is sent as it is.
 
-    Headers carry the body's length where it is known; an iterator without one is sent chunked.
+    Names of headers are in lower case. A content-length among them says how long an iterator is,
+    which is sent chunked without one; for bytes the engine knows it.
     """
 
     method: str

@@ -19,7 +19,12 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _in_a_line = b": ".join
 _name_of = itemgetter(0)
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_TARGET = re.compile(rb"/[!-~]*")
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_TARGET = re.compile(rb"/[!\"$-~]*")
+_MOST_NAMES = 4096
+# Methods whose requests have a body, if only an empty one: some servers insist on its length.
+_BODIED = frozenset({"POST", "PUT", "PATCH"})
+_known = set[bytes]()  # names of headers that have been looked at
 
 
 def head_of(outbound: Outbound, host: bytes) -> bytes:
@@ -27,14 +32,13 @@ def head_of(outbound: Outbound, host: bytes) -> bytes:
 
     Raises UpstreamError (nothing has been sent) for what would be read as something else.
     """
-    target, headers, body = outbound.target, outbound.headers, outbound.body
+    target, headers = outbound.target, outbound.headers
     request = b"%b%b HTTP/1.1" % (_method(outbound.method), target)
-    lines = [request, host, *map(_in_a_line, headers)]
-    if body is not None and not _is_framed(headers):
-        lines.append(_framing(body))
+    lines = [request, host, *map(_in_a_line, headers), *_framing(outbound)]
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     # As many line ends as were put in, and nothing else that ends something.
     sound = head.count(b"\n") == head.count(b"\r") == len(lines) + 1 and b"\0" not in head
+    sound = sound and (_known.issuperset(map(_name_of, headers)) or _are_names(headers))
     if not sound or _TARGET.fullmatch(target) is None:
         raise unsent(UpstreamError("the request has bytes that no request may have"))
     return head
@@ -46,9 +50,14 @@ def frame(piece: bytes) -> bytes:
 
 
 def length_of(outbound: Outbound) -> int | None:
-    """How long the body is said to be; None where it is sent chunked."""
+    """How long a body that arrives is said to be; None where it is sent chunked.
+
+    Raises UpstreamError (nothing has been sent) for a length that is no number.
+    """
     for name, value in outbound.headers:
         if name == b"content-length":
+            if not value.isdigit():
+                raise unsent(UpstreamError("the request's length is no number"))
             return int(value)
     return None
 
@@ -59,14 +68,38 @@ def unsent(error: UpstreamError) -> UpstreamError:
     return error
 
 
-def _is_framed(headers: Headers) -> bool:
-    return not _FRAMING.isdisjoint(map(_name_of, headers))
-
-
-def _framing(body: object) -> bytes:
+def _framing(outbound: Outbound) -> tuple[bytes, ...]:
+    """The line that says how long the body is, where the headers do not."""
+    body = outbound.body
+    told: tuple[tuple[bytes, bytes], ...] = ()
+    if not _FRAMING.isdisjoint(map(_name_of, outbound.headers)):
+        told = _told(outbound)
     if isinstance(body, bytes):
-        return b"content-length: %d" % len(body)
-    return b"transfer-encoding: chunked"
+        length = b"%d" % len(body)
+        if told and told != ((b"content-length", length),):
+            raise unsent(UpstreamError("the request says another length than it has"))
+        return () if told else (b"content-length: " + length,)
+    if told:
+        return ()
+    if body is not None:
+        return (b"transfer-encoding: chunked",)
+    return (b"content-length: 0",) if outbound.method in _BODIED else ()
+
+
+def _told(outbound: Outbound) -> tuple[tuple[bytes, bytes], ...]:
+    told = tuple(pair for pair in outbound.headers if pair[0] in _FRAMING)
+    if len(told) > 1 or told[0][0] != b"content-length":
+        raise unsent(UpstreamError("the request says more than once where its body ends"))
+    return told
+
+
+def _are_names(headers: Headers) -> bool:
+    names = {name for name, _ in headers}
+    if not all(_NAME.fullmatch(name) for name in names):
+        return False
+    if len(_known) < _MOST_NAMES:
+        _known.update(names)
+    return True
 
 
 @lru_cache(maxsize=64)
