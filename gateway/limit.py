@@ -16,12 +16,13 @@ from gateway.errors import LimitFacts, RateLimited
 from gateway.paths import Match
 from gateway.shapes import Client, ProviderConfig, RateLimit
 from gateway.snapshot import Snapshot
-from gateway.windows.memory import Away, Bucket, Left, Windows, bucket_of
+from gateway.windows.memory import Away, Bucket, Left, Windows, bucket_of, count_at_hand
 
 if TYPE_CHECKING:
     from gateway.windows.redis import RedisWindows
 
 _MOST_BUCKETS = 65_536
+_NOBODY = Client(id="", digest=b"", scope="", name="")
 _OWNERS = {"client": "this key", "gateway": "the gateway", "config": "the provider config"}
 
 Gateway = tuple[str, RateLimit]  # its scope id and limit
@@ -46,7 +47,10 @@ class Limiter:
     ) -> None:
         self._clock = clock
         self._share = share
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        # By owner's id, one table a policy: an id is hashed once, a pair of two each time.
+        self._of_clients: dict[str, Bucket] = {}
+        self._of_gateways: dict[str, Bucket] = {}
+        self._of_configs: dict[str, Bucket] = {}
         self._windows = Windows(clock)
         self._fixed = FixedWindowRateLimiter(self._windows)
         self._moving = MovingWindowRateLimiter(self._windows)
@@ -60,56 +64,61 @@ class Limiter:
         """Count the request, or raise RateLimited with the facts of the limit that is used up."""
         if client.limit is None and gateway is None and config.limit is None:
             return
-        buckets = self._which(client, gateway, config)
-        now = self._clock()
-        refused = await self._admit(buckets, now)
-        if refused is not None:
-            raise _refusal(*refused)
+        buckets, now = self._which(client, gateway, config), self._clock()
+        if self._redis is not None or not count_at_hand(buckets, now):
+            await self._admit(buckets, now)
 
     async def admit_again(self, config: ProviderConfig) -> None:
         """Count a request that is admitted already against one more config. Raises RateLimited."""
-        if config.limit is None:
-            return
-        refused = await self._admit(
-            [self._bucket("config", config.id, config.limit)], self._clock()
-        )
-        if refused is not None:
-            raise _refusal(*refused)
+        await self.admit(_NOBODY, None, config)
 
     async def left(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig
     ) -> list[LimitFacts]:
         """What the limits still hold, in the order they are asked; counts nothing."""
         buckets = self._which(client, gateway, config)
-        now = self._clock()
-        left = await self._left(buckets, now)
+        left = await self._left(buckets, self._clock()) if buckets else []
         return [_facts(bucket, *found) for bucket, found in zip(buckets, left, strict=True)]
 
     async def aclose(self) -> None:
         if self._redis is not None:
             await self._redis.aclose()
 
-    async def _admit(self, buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
-        if self._redis is not None:
+    async def _admit(self, buckets: Sequence[Bucket], now: float) -> None:
+        if self._redis is None:
+            refused = self._admit_here(buckets, now)
+        else:
             try:
-                return await self._redis.admit(buckets, now)
+                refused = await self._redis.admit(buckets, now)
             except Away:
-                return self._admit_here(buckets, now)
-        return self._admit_here(buckets, now)
+                refused = self._admit_here(buckets, now)
+        if refused is not None:
+            raise _refusal(*refused)
 
     def _admit_here(self, buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
+        if count_at_hand(buckets, now):
+            return None
         # Nothing is awaited between the tests and the hits, so together they are one step.
         if len(buckets) > 1:
             for bucket in buckets:
                 if not self._strategy(bucket).test(bucket.part, bucket.window(now)):
                     return bucket, self._room_in(bucket, now)
         for bucket in buckets:
-            if not self._strategy(bucket).hit(bucket.part, bucket.window(now)):
-                if not bucket.sliding:
-                    # The library counts what it refuses, too; a raised limit must help at once.
-                    self._fixed.hit(bucket.part, bucket.window(now), cost=-1)
+            if not self._hit(bucket, now):
                 return bucket, self._room_in(bucket, now)
         return None
+
+    def _hit(self, bucket: Bucket, now: float) -> bool:
+        window = bucket.window(now)
+        if bucket.sliding:
+            return self._moving.hit(bucket.part, window)
+        admitted = self._fixed.hit(bucket.part, window)
+        if not admitted:
+            # The library counts what it refuses, too; a raised limit must help at once.
+            self._fixed.hit(bucket.part, window, cost=-1)
+        bucket.number = now // bucket.period
+        bucket.count = self._windows.count_of(bucket.part.key_for(window))
+        return admitted
 
     async def _left(self, buckets: Sequence[Bucket], now: float) -> list[Left]:
         if self._redis is not None:
@@ -131,30 +140,50 @@ class Limiter:
         return max(0.0, stats.reset_time - now)
 
     def _strategy(self, bucket: Bucket) -> FixedWindowRateLimiter | MovingWindowRateLimiter:
-        return self._moving if bucket.limit.technique == "sliding" else self._fixed
+        return self._moving if bucket.sliding else self._fixed
 
     def _which(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig
     ) -> list[Bucket]:
         """The buckets that apply, in the order they are asked."""
-        found = []
-        if client.limit is not None:
-            found.append(self._bucket("client", client.id, client.limit))
+        # Three times the same: a call for each would cost as much as the count itself.
+        found: list[Bucket] = []
+        limit = client.limit
+        if limit is not None:
+            bucket = self._of_clients.get(client.id)
+            if bucket is None or bucket.limit is not limit:
+                bucket = self._bucket("client", self._of_clients, client.id, limit)
+            found.append(bucket)
         if gateway is not None:
-            found.append(self._bucket("gateway", *gateway))
-        if config.limit is not None:
-            found.append(self._bucket("config", config.id, config.limit))
+            owner, limit = gateway
+            bucket = self._of_gateways.get(owner)
+            if bucket is None or bucket.limit is not limit:
+                bucket = self._bucket("gateway", self._of_gateways, owner, limit)
+            found.append(bucket)
+        limit = config.limit
+        if limit is not None:
+            bucket = self._of_configs.get(config.id)
+            if bucket is None or bucket.limit is not limit:
+                bucket = self._bucket("config", self._of_configs, config.id, limit)
+            found.append(bucket)
         return found
 
-    def _bucket(self, policy: str, owner: str, limit: RateLimit) -> Bucket:
-        known = self._buckets.get((policy, owner))
-        # Every snapshot brings new RateLimit objects: compared by value when not the very same.
-        if known is not None and (known.limit is limit or known.limit == limit):
-            return known
-        if len(self._buckets) >= _MOST_BUCKETS:
-            self._buckets.clear()
-        made = self._buckets[policy, owner] = bucket_of(policy, owner, limit, self._share)
+    def _bucket(
+        self, policy: str, known: dict[str, Bucket], owner: str, limit: RateLimit
+    ) -> Bucket:
+        bucket = known.get(owner)
+        if bucket is not None and bucket.limit == limit:
+            bucket.limit = limit  # every snapshot brings new objects; the next look is quick again
+            return bucket
+        if self._full():
+            for table in (self._of_clients, self._of_gateways, self._of_configs):
+                table.clear()
+        made = known[owner] = bucket_of(policy, owner, limit, self._share)
         return made
+
+    def _full(self) -> bool:
+        known = len(self._of_clients) + len(self._of_gateways) + len(self._of_configs)
+        return known >= _MOST_BUCKETS
 
 
 def limit_of_gateway(snapshot: Snapshot, match: Match, client: Client) -> Gateway | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 
 import pytest
 
@@ -258,3 +259,36 @@ async def test_storm_of_cancellations_leaves_nothing_behind(stand: Stand) -> Non
     known = {wire.task for wire in stand.origin.wires} | {asyncio.current_task()}
     await soon(lambda: asyncio.all_tasks() <= known, asyncio.all_tasks)
     await soon(lambda: descriptors() == before, descriptors)
+
+
+async def test_answer_that_comes_with_the_cancellation_leaves_its_connection_alone(
+    stand: Stand,
+) -> None:
+    """In one turn of the loop: it may be somebody else's when the cancellation gets through."""
+    waiting: list[Wire] = []
+
+    async def script(wire: Wire) -> None:
+        await wire.request()
+        if not waiting:
+            waiting.append(wire)
+            await wire.request()
+        wire.send(HELLO)
+
+    stand.origin.script = script
+    engine = stand.engine()
+    task = start(stand, engine)
+    await stand.origin.until(lambda: bool(waiting))
+    bell, ringer = socket.socketpair()
+    with bell, ringer:
+        bell.setblocking(False)
+        asyncio.get_running_loop().add_reader(bell, task.cancel)
+        for _ in range(3):  # from then on the loop hears the bell, and before the answer
+            await asyncio.sleep(0)
+        ringer.send(b"!")
+        waiting[0].send(HELLO)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        asyncio.get_running_loop().remove_reader(bell)
+    assert await stand.get(engine) == "200 b'hello'"
+    shares = [len(wire.requests) for wire in stand.origin.wires]
+    assert shares == stand.expect([2])

@@ -24,6 +24,13 @@ HTML_URL = "yarl mends what a browser would mend"
 # A test: what aiohttp does there and why, for some of its cases or (no names) for all of them.
 Facts = list[tuple[str, object, str, list[str]]]
 DIFFERS: Facts = [
+    # cancellation
+    (
+        "test_answer_that_comes_with_the_cancellation_leaves_its_connection_alone",
+        [1, 1],
+        "closes the connection of whoever is cancelled",
+        [],
+    ),
     # addresses
     (
         "test_literal_address_that_is_not_permitted_is_not_connected_to",

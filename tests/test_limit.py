@@ -273,8 +273,10 @@ def test_the_storage_keeps_the_librarys_promises() -> None:
     windows.incr("a", 10)
     clock.now += 10
     assert windows.get("a") == 0
+    assert windows.incr("a", 10) == 1
     assert windows.reset() == 1
     assert len(windows) == 0
+    assert windows.get("a") == 0
 
 
 def test_a_redis_url_that_is_none_is_refused_at_start() -> None:

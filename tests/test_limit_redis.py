@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal
 
 import pytest
 
 from gateway.errors import LimitFacts, RateLimited
 from gateway.limit import Limiter
-from gateway.shapes import Client, ProviderConfig, RateLimit
+from gateway.shapes import RateLimit
 from tests import servers
+from tests.limiting import WORKERS, Clock, admitted, client, config, limiters
 from tests.servers import Server
-
-WORKERS = 4
-
-
-@dataclass
-class Clock:
-    """Stands still, so that no window ends while a test runs. Redis' moving windows go by the
-    time of day, which is why this starts there."""
-
-    now: float
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -41,49 +27,6 @@ def redis() -> Iterator[Server]:
     """A Redis of the test's own, to be frozen and killed."""
     with servers.redis_server() as server:
         yield server
-
-
-@asynccontextmanager
-async def limiters(url: str, clock: Clock, said: list[str]) -> AsyncIterator[list[Limiter]]:
-    """One limiter a worker, each of which knows its share."""
-    made = [Limiter(clock, (index, WORKERS), url, said.append) for index in range(WORKERS)]
-    try:
-        yield made
-    finally:
-        for limiter in made:
-            await limiter.aclose()
-
-
-def client(limit: RateLimit | None = None) -> Client:
-    return Client(id="key1", digest=b"", scope="global", name="test", limit=limit)
-
-
-def config(limit: RateLimit | None = None) -> ProviderConfig:
-    return ProviderConfig(
-        id="config1",
-        scope="global",
-        provider="openai",
-        alias="a",
-        dialect="openai",
-        base_url="https://api.openai.com/v1",
-        limit=limit,
-    )
-
-
-async def admitted(
-    workers: list[Limiter],
-    times: int,
-    what: RateLimit | None,
-    who: RateLimit | None = None,
-    where: RateLimit | None = None,
-) -> int:
-    """How many of `times` requests, spread over the workers and started at once, are admitted."""
-    gateway = ("gateway:acme/main", where) if where else None
-    key, row = client(who), config(what)
-    tries = (workers[n % len(workers)].admit(key, gateway, row) for n in range(times))
-    answers = await asyncio.gather(*tries, return_exceptions=True)
-    assert all(answer is None or isinstance(answer, RateLimited) for answer in answers), answers
-    return sum(answer is None for answer in answers)
 
 
 async def until_shared_again(workers: list[Limiter], clock: Clock) -> None:
@@ -171,7 +114,6 @@ async def test_without_redis_the_workers_go_on_with_their_shares(
         redis.start()
         await until_shared_again(workers, clock)
         assert said[WORKERS:] == ["Redis is back: limits are shared again"] * WORKERS
-        # Few at once: each of them makes a connection anew, within a fifth of a second.
         assert await admitted(workers, 40, RateLimit(20, 30)) == 20
 
 

@@ -6,6 +6,7 @@ What is not read here is streamed on as it comes. Bytes change only where the mo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from gateway.client.turn import Turn
 from gateway.errors import Malformed, TooLarge
 from gateway.paths import Match
 
+_LARGE = 1024 * 1024
 _FORM_HEAD = 64 * 1024  # SDKs put the form's fields before its files
 
 
@@ -78,7 +80,15 @@ async def read_whole(turn: Turn, limit: int, scan: peek.Scan | None = None) -> b
         raise TooLarge(f"the body is larger than {limit} bytes")
     if scan is not None:
         scan.feed(parts[-1])
-    return b"".join(parts)
+    whole = b"".join(parts)
+    await _let_others_pass(whole)
+    return whole
+
+
+async def _let_others_pass(content: bytes) -> None:
+    """Between two steps that take milliseconds each with a body so large."""
+    if len(content) > _LARGE:
+        await asyncio.sleep(0)
 
 
 async def _read_some(turn: Turn, wanted: int) -> bytes:
@@ -109,6 +119,7 @@ async def _read_json(turn: Turn, match: Match, head: Head, length: int | None, l
         return Body(length=0)
     fed = scan if scan.fed else None
     seen = peek.peek(content, fed)
+    await _let_others_pass(content)
     return Body(
         content,
         json=True,

@@ -135,7 +135,8 @@ class Connection(asyncio.Protocol):
             while not answer.begun and answer.error is None:
                 await self._wake
         except BaseException:
-            self.abort()
+            # A whole answer that came meanwhile has left the connection to somebody else.
+            answer.abort()
             raise
         if answer.error is not None and not answer.begun:
             raise answer.error

@@ -1,14 +1,16 @@
 """Windows of rate limits: how they are named, and a storage for those of this process alone.
 
 The strategies are the `limits` library's; its memory storage starts threads and reads the clock
-itself, this one does neither. One event loop only, no locks. Used by limit.py, redis_windows.py.
+itself, this one does neither. A bucket keeps its open fixed window at hand and counts in it without
+asking anybody. One event loop only, no locks. Used by limit.py and redis.py.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import nan
 
 from limits import RateLimitItemPerSecond
 from limits.storage.base import MovingWindowSupport, Storage
@@ -35,7 +37,18 @@ class Window(RateLimitItemPerSecond):
         return f"{self.namespace}/{identifiers[0]!s}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
+class Count:
+    """What one fixed window has admitted, and until when that is kept (Unix seconds)."""
+
+    used: int
+    end: float
+
+
+_NEVER = Count(0, 0.0)
+
+
+@dataclass(slots=True, eq=False)
 class Bucket:
     """One limit of one client key, gateway or provider config."""
 
@@ -43,6 +56,13 @@ class Bucket:
     limit: RateLimit
     whole: Window  # what all workers may admit together
     part: Window  # what this one may admit on its own
+    period: int
+    most: int  # the amount of `part`
+    number: float = nan  # of the fixed window at hand; a moving one is never at hand
+    count: Count = _NEVER  # the storage's own, so that whoever asks the library sees it, too
+    full_until: float = 0.0  # Redis said so
+    packed: bytes = b""  # the command for Redis that counts in the fixed window of this number
+    packed_for: float = nan
 
     @property
     def sliding(self) -> bool:
@@ -53,11 +73,11 @@ class Bucket:
 
         A moving window has no number: it ends now, whenever that is.
         """
-        return "moving" if self.limit.technique == "sliding" else str(int(now // self.limit.period))
+        return "moving" if self.sliding else str(int(now // self.period))
 
     def ends_in(self, now: float) -> float:
         """Seconds until the fixed window that holds `now` is over."""
-        return self.limit.period - now % self.limit.period
+        return self.period - now % self.period
 
 
 def bucket_of(policy: str, owner: str, limit: RateLimit, share: tuple[int, int]) -> Bucket:
@@ -66,12 +86,26 @@ def bucket_of(policy: str, owner: str, limit: RateLimit, share: tuple[int, int])
     index, count = share
     # Summed over the workers this is exactly the amount, however it divides.
     part = limit.amount * (index + 1) // count - limit.amount * index // count
-    return Bucket(
-        policy,
-        limit,
-        Window(limit.amount, limit.period, name),
-        Window(part, limit.period, name),
-    )
+    whole = Window(limit.amount, limit.period, name)
+    return Bucket(policy, limit, whole, Window(part, limit.period, name), limit.period, part)
+
+
+def count_at_hand(buckets: Sequence[Bucket], now: float) -> bool:
+    """Count one request in every bucket if all have a window at hand with room; else in none.
+
+    As the strategies would: what they do is not asked of them again, hit by hit, in one window.
+    """
+    for bucket in buckets:
+        count = bucket.count
+        if (
+            now // bucket.period != bucket.number
+            or count.used >= bucket.most
+            or count.end <= now  # the storage has forgotten it
+        ):
+            return False
+    for bucket in buckets:
+        bucket.count.used += 1
+    return True
 
 
 class Windows(Storage, MovingWindowSupport):
@@ -82,8 +116,7 @@ class Windows(Storage, MovingWindowSupport):
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
         self._clock = clock
-        self._counts: dict[str, int] = {}
-        self._ends: dict[str, float] = {}
+        self._counts: dict[str, Count] = {}
         self._entries: dict[str, deque[float]] = {}
         self._lengths: dict[str, int] = {}  # seconds a moving window spans
         self._sweep_at = _SWEEP_AT
@@ -102,33 +135,42 @@ class Windows(Storage, MovingWindowSupport):
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count `amount` more in the window; its first count lets it live `expiry` seconds."""
         now = self._clock()
-        if self._ends.get(key, 0.0) <= now:
+        count = self._counts.get(key)
+        if count is None:
             self._sweep_if_due(now)
-            self._ends[key] = now + expiry
-            self._counts[key] = amount
+            self._counts[key] = Count(amount, now + expiry)
             return amount
-        count = self._counts[key] = self._counts[key] + amount
-        return count
+        if count.end <= now:
+            count.used, count.end = 0, now + expiry
+        count.used += amount
+        return count.used
 
     def get(self, key: str) -> int:
-        return self._counts[key] if self._ends.get(key, 0.0) > self._clock() else 0
+        count = self.count_of(key)
+        return count.used if count.end > self._clock() else 0
 
     def get_expiry(self, key: str) -> float:
-        now = self._clock()
-        return max(self._ends.get(key, now), now)
+        return max(self.count_of(key).end, self._clock())
+
+    def count_of(self, key: str) -> Count:
+        """What counts in the window, to be counted up by whoever may; it ends when forgotten."""
+        return self._counts.get(key, _NEVER)
 
     def check(self) -> bool:
         return True
 
     def reset(self) -> int | None:
-        forgotten = len(self)
-        for table in (self._counts, self._ends, self._entries, self._lengths):
-            table.clear()
-        return forgotten
+        forgotten = [*self._counts, *self._entries]
+        for key in forgotten:
+            self.clear(key)
+        return len(forgotten)
 
     def clear(self, key: str) -> None:
-        for table in (self._counts, self._ends, self._entries, self._lengths):
-            table.pop(key, None)
+        count = self._counts.pop(key, None)
+        if count is not None:
+            count.end = 0.0  # whoever has it at hand sees that it is gone
+        self._entries.pop(key, None)
+        self._lengths.pop(key, None)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
         """Enter `amount` times unless the last `expiry` seconds would then hold over `limit`."""
@@ -160,7 +202,7 @@ class Windows(Storage, MovingWindowSupport):
             self._sweep(now)
 
     def _sweep(self, now: float) -> None:
-        for key in [key for key, end in self._ends.items() if end <= now]:
+        for key in [key for key, count in self._counts.items() if count.end <= now]:
             self.clear(key)
         for key, entries in list(self._entries.items()):
             _trim(entries, now, self._lengths[key])

@@ -1,150 +1,116 @@
 """Windows of rate limits kept in Redis, so that they are exact across workers and machines.
 
-Every question ends within 0.2 s; one that fails raises Away, and Redis is then left alone for a
-second. Never decides what happens without Redis. Called by limit.py.
+Every question ends within 0.2 s of being sent; one that fails raises Away, and Redis is then left
+alone for a second. Never decides what happens without Redis. Called by limit.py.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from limits.aio.storage.redis import RedisStorage
-from limits.aio.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-from limits.errors import ConfigurationError, StorageError
+from limits.errors import ConfigurationError
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from gateway.errors import StartRefused
+from gateway.windows.breaker import Breaker
 from gateway.windows.memory import Away, Bucket, Left
-
-TIMEOUT = 0.2  # seconds for one request's questions together
-PAUSE = 1.0  # seconds between two tries while Redis is away
-# Connections, and requests that ask at the same moment. A hit is 0.1 ms of our own CPU, so more
-# would only wait for each other, within the timeout of each.
-_PLACES = 8
+from gateway.windows.pipeline import TIMEOUT, Pipeline, Steps
+from gateway.windows.scripts import Scripts, admitted, left, packed
 
 T = TypeVar("T")
+Refusal = tuple[Bucket, float]  # the limit that is used up, and for how long
 
 
 class RedisWindows:
     """The same windows for everybody. `say` is told, at most once a second, that Redis is away."""
 
     def __init__(self, url: str, clock: Callable[[], float], say: Callable[[str], None]) -> None:
-        self._clock = clock
-        self._say = say
-        self._storage = _storage(url)
-        self._fixed = FixedWindowRateLimiter(self._storage)
-        self._moving = MovingWindowRateLimiter(self._storage)
-        # Waiting for a place is our own crowding, not Redis being slow: no timeout runs meanwhile.
-        self._places = asyncio.Semaphore(_PLACES)
-        self._retry_at: float | None = None
-        self._said = float("-inf")
+        bridge: Any = _storage(url).bridge
+        self._scripts = Scripts(bridge)
+        self._breaker = Breaker(clock, say)
+        load = [packed("SCRIPT", "LOAD", text) for text in self._scripts.texts]
+        self._pipeline = Pipeline(bridge.get_connection(), load, self._breaker)
 
     def __repr__(self) -> str:
-        return f"<RedisWindows: {'in use' if self._retry_at is None else 'away'}>"
+        return f"<RedisWindows: {'away' if self._breaker.away else 'in use'}>"
 
-    async def admit(self, buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
+    def admit(self, buckets: Sequence[Bucket], now: float) -> Awaitable[Refusal | None]:
         """Count one request in all buckets, or in none: then say which is full, and how long.
 
         Raises Away. Between two workers a refusal may pass while the other gives its count back.
         """
-        return await self._ask(lambda: self._admit(buckets, now))
+        return self._ask(self._admit(buckets, now))
 
-    async def left(self, buckets: Sequence[Bucket], now: float) -> list[Left]:
+    def left(self, buckets: Sequence[Bucket], now: float) -> Awaitable[list[Left]]:
         """What each bucket still holds; counts nothing. Raises Away."""
-        return await self._ask(lambda: self._left(buckets, now))
+        return self._ask(self._left(buckets, now))
 
     async def aclose(self) -> None:
-        await self._client().aclose()
+        await self._pipeline.aclose()
 
-    async def _admit(self, buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
+    def _ask(self, steps: Steps[T]) -> Awaitable[T]:
+        if not self._breaker.lets_pass():
+            raise Away
+        return self._pipeline.ask(steps)
+
+    def _admit(self, buckets: Sequence[Bucket], now: float) -> Steps[Refusal | None]:
         held: list[Bucket] = []
-        for bucket in buckets:
-            if await self._strategy(bucket).hit(bucket.whole, bucket.window(now)):
-                held.append(bucket)
-                continue
-            # The library counts what a fixed window refuses, too.
-            await self._give_back(held if bucket.sliding else [*held, bucket], now)
-            return bucket, await self._room_in(bucket, now)
+        for step in _steps(buckets, now):
+            replies = yield [self._scripts.hit(bucket, now) for bucket in step]
+            answers = zip(step, replies, strict=True)
+            refused = [bucket for bucket, reply in answers if not admitted(bucket, reply)]
+            if refused:
+                # A fixed window counts what it refuses, too.
+                held += [bucket for bucket in step if bucket not in refused or not bucket.sliding]
+                wait = yield from self._give_back(held, refused, now)
+                return refused[0], wait
+            held += step
         return None
 
-    async def _give_back(self, held: Sequence[Bucket], now: float) -> None:
-        for bucket in held:
-            if bucket.sliding:
-                # The library cannot take an entry back; the newest is as good as ours.
-                name = bucket.whole.key_for(bucket.window(now))
-                await self._client().lpop(self._storage.bridge.prefixed_key(name))
-            else:
-                await self._fixed.hit(bucket.whole, bucket.window(now), cost=-1)
+    def _give_back(
+        self, held: Sequence[Bucket], refused: Sequence[Bucket], now: float
+    ) -> Steps[float]:
+        """Also looks for how long who refused has no room; returns it of the first."""
+        back = [self._scripts.give_back(bucket, now) for bucket in held]
+        replies = yield [*back, *(self._scripts.look(bucket, now) for bucket in refused)]
+        found = zip(refused, replies[len(back) :], strict=True)
+        waits = [left(bucket, reply, now)[1] for bucket, reply in found]
+        for bucket, wait in zip(refused, waits, strict=True):
+            bucket.full_until = now + wait
+        return waits[0]
 
-    async def _left(self, buckets: Sequence[Bucket], now: float) -> list[Left]:
-        found: list[Left] = []
-        for bucket in buckets:
-            stats = await self._strategy(bucket).get_window_stats(bucket.whole, bucket.window(now))
-            found.append((stats.remaining, await self._room_in(bucket, now)))
-        return found
+    def _left(self, buckets: Sequence[Bucket], now: float) -> Steps[list[Left]]:
+        replies = yield [self._scripts.look(bucket, now) for bucket in buckets]
+        answers = zip(buckets, replies, strict=True)
+        return [left(bucket, reply, now) for bucket, reply in answers]
 
-    async def _room_in(self, bucket: Bucket, now: float) -> float:
-        """Seconds until the window is a new one, or its oldest entry leaves it."""
-        if not bucket.sliding:
-            return bucket.ends_in(now)
-        stats = await self._moving.get_window_stats(bucket.whole, bucket.window(now))
-        return max(0.0, stats.reset_time - now)
 
-    def _strategy(self, bucket: Bucket) -> FixedWindowRateLimiter | MovingWindowRateLimiter:
-        return self._moving if bucket.sliding else self._fixed
+def _steps(buckets: Sequence[Bucket], now: float) -> list[Sequence[Bucket]]:
+    """All at once, but first each by itself that was full when asked last.
 
-    def _client(self) -> Any:
-        bridge: Any = self._storage.bridge  # the library types it as its abstract parent
-        return bridge.get_connection()
-
-    async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
-        if self._paused():
-            raise Away
-        async with self._places:
-            self._claim_turn()
-            try:
-                async with asyncio.timeout(TIMEOUT):
-                    answer = await question()
-            except (StorageError, RedisError, OSError) as error:
-                self._went_away(error)
-                raise Away from None
-        if self._retry_at is not None:
-            self._retry_at = None
-            self._say("Redis is back: limits are shared again")
-        return answer
-
-    def _paused(self) -> bool:
-        # A clock set back must not lengthen the pause.
-        return self._retry_at is not None and 0.0 < self._retry_at - self._clock() <= PAUSE
-
-    def _claim_turn(self) -> None:
-        """While Redis is away one request a second tries it; it may have gone while we queued."""
-        if self._paused():
-            raise Away
-        if self._retry_at is not None:
-            self._retry_at = self._clock() + PAUSE
-
-    def _went_away(self, error: Exception) -> None:
-        now = self._clock()
-        self._retry_at = now + PAUSE
-        if not 0.0 <= now - self._said < PAUSE:
-            self._said = now
-            # Only the kind: the message may hold the URL, and the URL a password.
-            self._say(f"Redis is away ({type(error).__name__}): limits are this worker's share")
+    It will likely refuse again, and would meanwhile have held room of the others, whose other
+    requests might then be refused.
+    """
+    full = [bucket for bucket in buckets if now < bucket.full_until]
+    if not full:
+        return [buckets]
+    rest = [bucket for bucket in buckets if bucket not in full]
+    return [*([bucket] for bucket in full), *([rest] if rest else ())]
 
 
 def _storage(url: str) -> RedisStorage:
     """Raises StartRefused for a URL that is none. Nothing is connected yet."""
     options: dict[str, Any] = {
-        "socket_timeout": TIMEOUT,
+        # The pipeline has its own timeout for commands, one for all of a batch.
+        "socket_timeout": None,
         "socket_connect_timeout": TIMEOUT,
-        "max_connections": 2 * _PLACES,
         # The client's own three retries would outlast the timeout.
         "retry": Retry(NoBackoff(), 0),
+        # In the third protocol redis-py 8.1 does not see that Redis closed an idle connection.
+        "protocol": 2,
     }
     try:
         return RedisStorage(

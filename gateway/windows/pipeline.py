@@ -1,0 +1,189 @@
+"""Questions for Redis: those of one loop tick leave together, the next when these are answered.
+
+A question is a generator: it yields commands and gets their replies until it returns what it found.
+One connection, so what is asked first is counted first. Never knows what a command means. Called by
+redis.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Generator, Iterable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from gateway.windows.breaker import Breaker
+from gateway.windows.memory import Away
+
+TIMEOUT = 0.2  # seconds for all commands of one question
+# They are counted in beats of the loop. One that is late because we are busy, or were not given a
+# processor, counts once, and what Redis sent meanwhile is read before the next.
+_BEATS = 10
+# Questions that travel together. More would wait for each other within the timeout of each: a
+# command is 0.01 ms of our own processor time, and the timeout is to measure Redis.
+_MOST = 128
+
+T = TypeVar("T")
+Steps = Generator[Sequence[bytes], Sequence[Any], T]
+
+
+class _Question:
+    """Some request's, or nobody's any more: once it is under way it is asked to its end."""
+
+    __slots__ = ("answer", "beats", "commands", "steps")
+
+    def __init__(self, steps: Steps[Any], answer: asyncio.Future[Any]) -> None:
+        self.steps = steps
+        self.answer = answer
+        self.commands = next(steps)
+        self.beats = _BEATS
+
+    def goes_on(self, replies: Sequence[Any]) -> bool:
+        """Take the replies to its commands; whether it has more to ask."""
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                self.give_up()
+                return False
+        try:
+            self.commands = self.steps.send(replies)
+        except StopIteration as end:
+            if not self.answer.done():
+                self.answer.set_result(end.value)
+            return False
+        return True
+
+    def give_up(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(Away())
+
+
+class Pipeline:
+    """Asks over `client`, a redis-py one; `scripts` are loaded when Redis does not know one."""
+
+    _timer: asyncio.TimerHandle  # of the batch under way
+
+    def __init__(self, client: Any, scripts: Iterable[bytes], breaker: Breaker) -> None:
+        self._client = client
+        # Taking one from the pool and bringing it back would cost a fifth of a question.
+        self._connection = client.connection_pool.make_connection()
+        self._scripts = list(scripts)
+        self._breaker = breaker
+        self._waiting: deque[_Question] = deque()
+        self._under_way: list[_Question] = []
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def ask(self, steps: Steps[T]) -> Awaitable[T]:
+        """What the question found, or Away. Who leaves before it is sent has asked nothing."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        question = _Question(steps, answer)
+        if self._closed:
+            question.give_up()
+            return answer
+        self._waiting.append(question)
+        if self._task is None:
+            # It begins with the loop's next tick: whoever asks in this one travels along.
+            self._task = loop.create_task(self._run())
+        return answer
+
+    async def aclose(self) -> None:
+        """Whoever still waits is told Away."""
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._give_up()  # a task that is cancelled before its first step runs nothing
+        await self._connection.disconnect()
+        await self._client.aclose()
+
+    async def _run(self) -> None:
+        try:
+            while self._gather():
+                self._settle(await self._exchange())
+        except (RedisError, OSError) as error:
+            self._breaker.trip(error)
+        finally:
+            self._task = None
+            self._give_up()
+
+    def _gather(self) -> bool:
+        """Add who waits to who has more to ask; whether there is anybody."""
+        while self._waiting and len(self._under_way) < _MOST:
+            question = self._waiting.popleft()
+            if not question.answer.cancelled():
+                self._under_way.append(question)
+        return bool(self._under_way)
+
+    async def _exchange(self) -> list[Any]:
+        commands = [command for question in self._under_way for command in question.commands]
+        self._wait_a_beat()
+        try:
+            # Connects when it must; a connection that Redis closed while it was idle is none.
+            await self._client.connection_pool.ensure_connection(self._connection)
+            return await self._replies(commands)
+        finally:
+            self._timer.cancel()
+
+    def _wait_a_beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(TIMEOUT / _BEATS, self._beat)
+
+    def _beat(self) -> None:
+        for question in self._under_way:
+            question.beats -= 1
+        if all(question.beats for question in self._under_way):
+            self._wait_a_beat()
+        elif self._task is not None:
+            self._breaker.trip(TimeoutError())
+            self._task.cancel()
+
+    async def _replies(self, commands: Sequence[bytes]) -> list[Any]:
+        replies = await _sent(self._connection, commands)
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            again = [*self._scripts, *(commands[n] for n in unknown)]
+            found = await _sent(self._connection, again)
+            for n, reply in zip(unknown, found[len(self._scripts) :], strict=True):
+                replies[n] = reply
+        return replies
+
+    def _settle(self, replies: Sequence[Any]) -> None:
+        taken = iter(replies)
+        self._under_way = [
+            question
+            for question in self._under_way
+            if question.goes_on(list(islice(taken, len(question.commands))))
+        ]
+        error = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
+        if error is None:
+            self._breaker.reset()
+        else:
+            self._breaker.trip(error)
+            self._give_up_waiting()
+
+    def _give_up(self) -> None:
+        for question in self._under_way:
+            question.give_up()
+        self._under_way.clear()
+        self._give_up_waiting()
+
+    def _give_up_waiting(self) -> None:
+        for question in self._waiting:
+            question.give_up()
+        self._waiting.clear()
+
+
+async def _sent(connection: Any, commands: Sequence[bytes]) -> list[Any]:
+    """What Redis replied to each command; a refusal is a reply, too."""
+    await connection.send_packed_command(b"".join(commands), check_health=False)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    return replies

@@ -1,0 +1,68 @@
+"""Limiters over one Redis, and requests for them to admit: what the tests of limits share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from gateway.errors import RateLimited
+from gateway.limit import Limiter
+from gateway.shapes import Client, ProviderConfig, RateLimit
+
+WORKERS = 4
+
+
+@dataclass
+class Clock:
+    """Stands still, so that no window ends while a test runs. Redis forgets by the time of day,
+    which is why this starts there."""
+
+    now: float
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def limiters(url: str, clock: Clock, said: list[str]) -> AsyncIterator[list[Limiter]]:
+    """One limiter a worker, each of which knows its share."""
+    made = [Limiter(clock, (index, WORKERS), url, said.append) for index in range(WORKERS)]
+    try:
+        yield made
+    finally:
+        for limiter in made:
+            await limiter.aclose()
+
+
+def client(limit: RateLimit | None = None, name: str = "key1") -> Client:
+    return Client(id=name, digest=b"", scope="global", name="test", limit=limit)
+
+
+def config(limit: RateLimit | None = None, name: str = "config1") -> ProviderConfig:
+    return ProviderConfig(
+        id=name,
+        scope="global",
+        provider="openai",
+        alias="a",
+        dialect="openai",
+        base_url="https://api.openai.com/v1",
+        limit=limit,
+    )
+
+
+async def admitted(
+    workers: list[Limiter],
+    times: int,
+    what: RateLimit | None,
+    who: RateLimit | None = None,
+    where: RateLimit | None = None,
+) -> int:
+    """How many of `times` requests, spread over the workers and started at once, are admitted."""
+    gateway = ("gateway:acme/main", where) if where else None
+    key, row = client(who), config(what)
+    tries = (workers[n % len(workers)].admit(key, gateway, row) for n in range(times))
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert all(answer is None or isinstance(answer, RateLimited) for answer in answers), answers
+    return sum(answer is None for answer in answers)
