@@ -1,6 +1,7 @@
 """From started interpreters to the first request: the store, the first start, the routing table.
 
-Everything heavy is imported here, while the workers import theirs. Called by run.py.
+Where nothing has changed since the last time, the table of then is served at once. Everything
+heavy is imported after that, or while the workers import theirs. Called by run.py.
 """
 
 from __future__ import annotations
@@ -8,24 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from admin.configure import tokens
-from admin.configure.addresses import override_flaw
-from admin.configure.desk import Desk, open_desk
-from admin.oidc import identities
-from admin.quickstart import ensure_demo
-from admin.take_in import take_in
-from admin.welcome import Welcome
-from gateway.catalog import Catalog
-from gateway.catalog import load as load_catalog
-from gateway.errors import StartRefused, WardgateError
-from gateway.process.publish import Publisher, Source, failure, summary
-from gateway.process.shelf import Shelf
+from gateway.errors import SealBroken, StartRefused, WardgateError
 from gateway.process.supervise import House, catalog_file
-from gateway.settings import Settings
-from gateway.store.compile import revision
-from gateway.store.engine import open_store
+from gateway.settings import Settings, rows
+from gateway.snapshot import still_holds
+from gateway.store.glance import glance
 from gateway.vault import KeyRing
+
+if TYPE_CHECKING:
+    from admin.configure.desk import Desk
+    from admin.welcome import Welcome
+    from gateway.catalog import Catalog
+    from gateway.process.publish import Publisher
 
 # A database that does not even refuse: then it is away, and there may be a table to start from.
 PATIENCE = 20.0
@@ -48,6 +45,29 @@ class Opened:
     welcome: Welcome
 
 
+async def serve_at_once(house: House, settings: Settings, ring: KeyRing, wishes: Wishes) -> None:
+    """Serve from the table that lies there, where it is the one the store would give now.
+
+    `open_house` proves and compiles all the same, a moment later. Raises StartRefused.
+    """
+    if house.workers and wishes == Wishes() and as_it_was_left(house, settings, ring):
+        await house.serve(ring.expose())
+
+
+def as_it_was_left(house: House, settings: Settings, ring: KeyRing) -> bool:
+    """True when the table was made from these very settings and rows with this very ring, by one
+    that proved them: proved again they would pass, and compiled again give the same.
+    """
+    seen = glance(settings, house.catalog)
+    # An operator's first token is looked at by the first start alone.
+    if seen is None or not (seen.begun or settings.bootstrap_admin_token is None):
+        return False
+    try:
+        return still_holds(house.snapshot.read_bytes(), ring, seen.mark)
+    except (OSError, SealBroken):
+        return False
+
+
 async def open_house(
     house: House, settings: Settings, ring: KeyRing, wishes: Wishes, env: Mapping[str, str]
 ) -> Opened | None:
@@ -55,11 +75,18 @@ async def open_house(
 
     Raises StartRefused when it cannot serve.
     """
-    identities(settings)  # the admin app would be refused the same, but a process away
-    desk, away = await _desk_unless_away(settings, ring, load_catalog())
+    if house.closing.is_set():
+        return None
+    from admin.welcome import Welcome
+    from gateway.catalog import load
+    from gateway.process.publish import Publisher, Source
+    from gateway.process.shelf import Shelf
+
+    check_identities(settings)
+    desk, away = await _desk_unless_away(settings, ring, load())
     catalog = desk.catalog if desk else Shelf(catalog_file(settings)).catalog
     try:
-        _check_overrides(settings, catalog)
+        check_overrides(settings, catalog)
     except StartRefused:
         if desk is not None:
             await desk.aclose()
@@ -76,15 +103,33 @@ async def open_house(
 
 
 async def _first_start(desk: Desk, wishes: Wishes, env: Mapping[str, str]) -> Welcome:
+    from admin.configure import tokens
+    from admin.welcome import Welcome
+
     welcome = Welcome(token=await tokens.ensure_bootstrap(desk))
     if wishes.import_env:
+        from admin.take_in import take_in
+
         welcome = replace(welcome, taken=await take_in(desk, env))
     if wishes.demo_port:
+        from admin.quickstart import ensure_demo
+
         welcome = replace(welcome, key=await ensure_demo(desk, wishes.demo_port))
     return welcome
 
 
-def _check_overrides(settings: Settings, catalog: Catalog) -> None:
+def check_identities(settings: Settings) -> None:
+    """The admin app would be refused the same, but a process away. Raises StartRefused."""
+    if any(getattr(settings, item.name) for item in rows() if item.name.startswith("oidc_")):
+        from admin.oidc import identities
+
+        identities(settings)
+
+
+def check_overrides(settings: Settings, catalog: Catalog) -> None:
+    """Raises StartRefused for a base URL of a provider there is none of."""
+    from admin.configure.addresses import override_flaw
+
     for name in settings.provider_base_urls:
         flaw = override_flaw(name, catalog)
         if flaw:
@@ -95,6 +140,9 @@ async def _desk_unless_away(
     settings: Settings, ring: KeyRing, catalog: Catalog
 ) -> tuple[Desk | None, str]:
     """The open desk; None and why when the store does not answer. Raises what else is wrong."""
+    from admin.configure.desk import open_desk
+    from gateway.process.publish import summary
+
     opening = asyncio.ensure_future(open_desk(settings, ring, catalog))
     done, _ = await asyncio.wait([opening], timeout=PATIENCE)
     if not done:
@@ -110,6 +158,10 @@ async def _desk_unless_away(
 
 async def _away(settings: Settings) -> bool:
     """True when not even the revision can be read: nothing the store holds is then the reason."""
+    from gateway.process.publish import failure
+    from gateway.store.compile import revision
+    from gateway.store.engine import open_store
+
     store = await open_store(settings.store_url)
     problem = await failure(revision(store))
     await store.aclose()

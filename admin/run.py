@@ -1,6 +1,6 @@
 """Runs the house: what `wardgate serve` does once its options are read.
 
-Imports only what starting processes needs; the rest comes with opening.py, while they start.
+Imports only what starting processes needs; opening.py sees to the rest, when it is time for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, MutableMapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from ipaddress import ip_network
 from typing import Literal
 
@@ -55,24 +56,28 @@ async def run(order: Order, env: MutableMapping[str, str]) -> None:
         env.pop(PREFIX + name.upper(), None)
     bound = _bind(order)
     workers = max(1, order.settings.workers) if bound.gateway else 0
-    plan = Plan(bound.settings, workers, bound.gateway, _neighbours(bound), _say_died)
+    died = partial(_say_died, bound.settings.log_level)
+    plan = Plan(bound.settings, workers, bound.gateway, _neighbours(bound), died)
     async with House(plan, env) as house:
         await _serve(house, order, bound, env)
 
 
 async def _serve(house: House, order: Order, bound: Bound, env: Mapping[str, str]) -> None:
-    from admin.opening import Wishes, open_house
-    from admin.welcome import words
-    from gateway import logs, masking, vault
-    from gateway.process.scrape import answering_scrapes
+    from admin.opening import Wishes, open_house, serve_at_once
+    from gateway import vault
 
     settings, metrics = bound.settings, str(house.metrics)
-    logs.configure(settings.log_level, masking.mask)
     ring = vault.load_ring(settings)
     wishes = Wishes(import_env=order.import_env, demo_port=bound.demo_port)
+    await serve_at_once(house, settings, ring, wishes)
+    # Not before: what the parent imports keeps the first request waiting on a busy machine.
+    _set_up_log(settings.log_level)
     opened = await open_house(house, settings, ring, wishes, env)
     if opened is None:
         return
+    from admin.welcome import words
+    from gateway.process.scrape import answering_scrapes
+
     sys.stderr.write(words(settings, opened.catalog, opened.welcome, order.apps))
     sys.stderr.flush()
     open_to_all = settings.metrics_open
@@ -144,7 +149,15 @@ def _demo_port(settings: Settings) -> int:
     return port
 
 
-def _say_died(name: str, pid: int, code: int) -> None:
+@lru_cache
+def _set_up_log(level: str) -> None:
+    from gateway import logs, masking
+
+    logs.configure(level, masking.mask)
+
+
+def _say_died(level: str, name: str, pid: int, code: int) -> None:
     from gateway.logs import request_logger
 
+    _set_up_log(level)  # a worker may die before anything else is to be logged
     request_logger().error("process died, starting another", process=name, pid=pid, code=code)

@@ -12,13 +12,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from admin.quickstart import MODEL
-from admin.take_in import Taken
 from gateway import __version__
 from gateway.catalog import Catalog, Model
 from gateway.settings import Settings
 from gateway.shapes import DialectName
+
+if TYPE_CHECKING:
+    from admin.take_in import Taken
 
 # What a newcomer may expect to be there for a small sum; else the cheapest the catalog lists.
 FAVOURITES = {
@@ -84,6 +86,8 @@ def _took(taken: Taken) -> Iterator[str]:
 
 
 def _curls(settings: Settings, catalog: Catalog, welcome: Welcome) -> Iterator[str]:
+    from admin.quickstart import MODEL
+
     base, key = url(settings.host, settings.port), welcome.key or ""
     yield ""
     yield "Try it (the demo upstream answers; nobody's provider key is needed):"

@@ -6,6 +6,8 @@ Compiled by gateway/store/compile.py; read by authenticate and resolve.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +29,7 @@ from gateway.shapes import (
 from gateway.vault import KeyRing
 
 _BOUND = b"wardgate snapshot 1"
+_RING = b"wardgate snapshot ring 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +96,15 @@ class _Wire(msgspec.Struct, array_like=True):
     choices: dict[str, Choice]
     routes: list[Route]
     disabled: dict[str, frozenset[tuple[str, str]]]
+    mark: bytes = b""
+    ring: bytes = b""
 
 
-def pack(snapshot: Snapshot, ring: KeyRing) -> bytes:
-    """The snapshot as sealed bytes: what lies on disk and wakes a worker up."""
+def pack(snapshot: Snapshot, ring: KeyRing, mark: bytes = b"") -> bytes:
+    """The snapshot as sealed bytes: what lies on disk and wakes a worker up.
+
+    `mark` stands for everything it was made from, where that is known (see `still_holds`).
+    """
     wire = _Wire(
         snapshot.revision,
         snapshot.compiled_at,
@@ -109,17 +117,15 @@ def pack(snapshot: Snapshot, ring: KeyRing) -> bytes:
         dict(snapshot.choices),
         [route for group in snapshot.routes.values() for route in group.values()],
         dict(snapshot.disabled),
+        mark,
+        _print(ring),
     )
     return ring.seal(msgspec.msgpack.encode(wire), _BOUND)
 
 
 def unpack(data: bytes, ring: KeyRing) -> Snapshot:
     """The other way. Raises SealBroken for anything `pack` did not write with this ring."""
-    opened = ring.open(data, _BOUND).expose()
-    try:
-        wire = msgspec.msgpack.decode(opened, type=_Wire)
-    except msgspec.DecodeError as error:
-        raise SealBroken(f"the snapshot was written by another version: {error}") from None
+    wire = _opened(data, ring)
     return Snapshot(
         revision=wire.revision,
         compiled_at=wire.compiled_at,
@@ -133,6 +139,30 @@ def unpack(data: bytes, ring: KeyRing) -> Snapshot:
         routes=by_name(wire.routes),
         disabled=wire.disabled,
     )
+
+
+def still_holds(data: bytes, ring: KeyRing, mark: bytes) -> bool:
+    """True when these bytes were packed under this very mark and with this very ring.
+
+    Nobody without a master key can make them say so. Raises SealBroken as `unpack` does.
+    """
+    wire = _opened(data, ring)
+    same = hmac.compare_digest(wire.ring, _print(ring)) and hmac.compare_digest(wire.mark, mark)
+    return bool(mark) and same
+
+
+def _opened(data: bytes, ring: KeyRing) -> _Wire:
+    opened = ring.open(data, _BOUND).expose()
+    try:
+        return msgspec.msgpack.decode(opened, type=_Wire)
+    except msgspec.DecodeError as error:
+        raise SealBroken(f"the snapshot was written by another version: {error}") from None
+
+
+def _print(ring: KeyRing) -> bytes:
+    """Tells this ring from any other, every key of it. Only ever written inside a seal."""
+    keys = (hashlib.sha256(name.encode() + b":" + key).digest() for name, key in ring.expose())
+    return hashlib.sha256(_RING + b"".join(keys)).digest()
 
 
 def by_scope(configs: list[ProviderConfig]) -> dict[str, tuple[ProviderConfig, ...]]:

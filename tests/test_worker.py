@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
@@ -14,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+import pytest
 
+from admin.demo.upstream import Upstream
 from gateway.credential import digest, mint
 from gateway.process.pipe import (
     Boot,
@@ -28,11 +31,13 @@ from gateway.process.pipe import (
     connect,
     spell,
 )
+from gateway.process.server import absent
 from gateway.settings import Settings
 from gateway.shapes import GLOBAL, Client, Scope, Secret
 from gateway.snapshot import Snapshot, pack
 from gateway.vault import KeyRing
 from tests.houses import PATIENCE, environment
+from tests.rig import CHAT, good
 from tests.serve import free_port
 from tests.world import PROVIDER_KEY, World, settings
 
@@ -41,6 +46,16 @@ RING = KeyRing([KEK])
 HASH_KEY = Secret(b"h" * 32)
 # What a worker must never hold: a database, and what only the admin app needs.
 HEAVY = ("sqlalchemy", "alembic", "aiosqlite", "pydantic", "starlette.applications", "admin")
+# And what costs a start time and a worker memory, whichever library would bring it along.
+UNUSED = {"aiohttp", "multidict", "yarl", "redis", "rich", "pygments", "botocore", "httpx2"}
+UNUSED |= {"sqlalchemy", "alembic", "pydantic", "starlette", "admin"}
+WORKER = ("-P", "-m", "gateway.process.worker")
+# The same worker, which at its end says what it has loaded.
+TELLING = """
+import atexit, runpy, sys
+atexit.register(lambda: print(*sys.modules, file=sys.stderr))
+runpy.run_module("gateway.process.worker", run_name="__main__", alter_sys=True)
+"""
 
 
 def table(revision: int, *clients: Client) -> Snapshot:
@@ -82,7 +97,9 @@ class Started:
 
 
 @contextlib.asynccontextmanager
-async def worker(tmp_path: Path, snapshot: Snapshot, *options: str) -> AsyncIterator[Started]:
+async def worker(
+    tmp_path: Path, snapshot: Snapshot, *options: str, program: tuple[str, ...] = WORKER
+) -> AsyncIterator[Started]:
     """A started worker, not yet booted; it is gone when the block is left."""
     file = tmp_path / "snapshot.sealed"
     file.write_bytes(pack(snapshot, RING))
@@ -90,7 +107,7 @@ async def worker(tmp_path: Path, snapshot: Snapshot, *options: str) -> AsyncIter
     with socket.create_server(("127.0.0.1", 0)) as listener:
         fds = [theirs.fileno(), listener.fileno()]
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *options, "-P", "-m", "gateway.process.worker", *map(str, fds)),
+            *(sys.executable, *options, *program, *map(str, fds)),
             pass_fds=fds, env=environment(tmp_path), stdout=PIPE, stderr=PIPE,
         )  # fmt: skip
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -214,3 +231,32 @@ async def test_worker_never_imports_a_database_or_the_admin_app(tmp_path: Path) 
     found = sorted(n for n in imported for h in HEAVY if n == h or n.startswith(f"{h}."))
     assert found == []
     assert not any(name.startswith("gateway.store") for name in imported)
+
+
+async def test_worker_has_loaded_nothing_it_does_not_use(tmp_path: Path) -> None:
+    world = World(ring=RING)
+    headers = {"authorization": f"Bearer {world.key()}"}
+    async with Upstream(good()) as upstream:
+        world.config("openai", upstream.url)
+        program = ("-P", "-c", TELLING)
+        async with worker(tmp_path, world.snapshot(), program=program) as started:
+            started.boot(settings())
+            stderr = asyncio.create_task(started.process.communicate())
+            assert isinstance(await started.hear(), Serving)
+            async with httpx2.AsyncClient(base_url=started.url, headers=headers) as client:
+                asked = {"model": "openai/gpt-4o", "messages": []}
+                assert (await client.post(CHAT, json=asked)).status_code == 200
+            started.pipe.send(Stop())
+            _, said = await stderr
+    loaded = {name.partition(".")[0] for name in said.decode().split()}
+    assert {"gateway", "msgspec", "uvloop"} <= loaded
+    assert loaded & UNUSED == set()
+
+
+def test_absent_package_is_missing_inside_the_block_unless_it_is_loaded() -> None:
+    assert "this" not in sys.modules
+    with absent("this"), pytest.raises(ImportError):
+        importlib.import_module("this")
+    assert "this" not in sys.modules
+    with absent("json"):
+        assert importlib.import_module("json") is sys.modules["json"]

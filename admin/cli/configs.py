@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from admin.cli.manifest import apply, export, plan
 from admin.cli.session import at_desk, read_secret
 from admin.cli.show import as_json, as_table, limit
 from gateway.errors import StartRefused
@@ -193,3 +194,7 @@ def _row(view: ConfigView) -> tuple[object, ...]:
         limit(view.rate_limit, view.rate_limit_period),
         view.base_url or "the catalog's",
     )
+
+
+for command in (plan, apply, export):
+    config.add_command(command)

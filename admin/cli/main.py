@@ -1,27 +1,57 @@
 """The `wardgate` command: puts the groups together, and turns refusals into one line on stderr.
 
-Exit codes: 0 done, 1 refused or failed, 2 called wrongly. Commands import what they need when
-they run, so that `--help` and `serve` start at once.
+Exit codes: 0 done, 1 refused or failed, 2 called wrongly. A command is imported when it is called,
+and imports what it needs when it runs, so that `serve` starts at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any
 
 import click
 
-from admin.cli.audit import audit
-from admin.cli.catalog import catalog
-from admin.cli.configs import config
-from admin.cli.doctor import doctor
-from admin.cli.explain import explain
-from admin.cli.keys import keys
-from admin.cli.manifest import apply, export, plan
-from admin.cli.serve import demo_upstream, serve
-from admin.cli.tokens import tokens
 from admin.configure.refusals import Refusal
 from gateway import __version__
 from gateway.errors import WardgateError
+
+# In the order docs show them: each command, and the file that has it.
+_FILES = {
+    "serve": "serve",
+    "keys": "keys",
+    "tokens": "tokens",
+    "audit": "audit",
+    "config": "configs",
+    "catalog": "catalog",
+    "explain": "explain",
+    "doctor": "doctor",
+    "demo-upstream": "serve",
+}
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when somebody looks at it."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self._files = dict(files)
+
+    def __getitem__(self, name: str) -> click.Command:
+        module = import_module(f"admin.cli.{self._files[name]}")
+        command: click.Command = getattr(module, name.replace("-", "_"))
+        return command
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        raise TypeError("commands are those in the table of files")
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("commands are those in the table of files")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 class OneLine(click.Group):
@@ -37,6 +67,7 @@ class OneLine(click.Group):
 
 @click.group(
     cls=OneLine,
+    commands=Commands(_FILES),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="wardgate")
@@ -60,12 +91,6 @@ def wardgate() -> None:
       WARDGATE_DATABASE_URL    postgresql+asyncpg://…; empty: SQLite in the data folder
       WARDGATE_REDIS_URL       limits shared by all workers; empty: each worker its part
     """
-
-
-for command in (serve, keys, tokens, audit, config, catalog, explain, doctor, demo_upstream):
-    wardgate.add_command(command)
-for command in (plan, apply, export):
-    config.add_command(command)
 
 
 def main() -> None:

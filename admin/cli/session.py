@@ -35,15 +35,25 @@ def at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
 async def _at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
     from admin.configure.desk import open_desk
     from gateway.catalog import load as load_catalog
+    from gateway.store.engine import current_revision
     from gateway.vault import load_ring
 
     settings = Settings.from_env(os.environ)
     _say_if_new(settings)
     desk = await open_desk(settings, load_ring(settings), load_catalog())
     try:
-        return await work(desk)
+        async with desk.store.read() as conn:
+            before = await current_revision(conn)
+        done = await work(desk)
+        async with desk.store.read() as conn:
+            changed = await current_revision(conn) != before
+        if changed:
+            from admin.cli.leave import leave_table
+
+            await leave_table(desk)
     finally:
         await desk.aclose()
+    return done
 
 
 def _say_if_new(settings: Settings) -> None:

@@ -14,16 +14,15 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.catalog import Catalog, load
 from gateway.errors import CatalogBroken, StartRefused, WardgateError
 from gateway.health import Judged
-from gateway.logs import request_logger
 from gateway.process.ledger import Due
 from gateway.process.pipe import Reload
-from gateway.process.scrape import fleet
 from gateway.process.shelf import Shelf
 from gateway.process.supervise import House
 from gateway.settings import Settings
@@ -31,10 +30,14 @@ from gateway.snapshot import pack, unpack
 from gateway.store import catalogs
 from gateway.store.compile import compile_snapshot, revision
 from gateway.store.engine import Store, current_revision, open_store
+from gateway.store.glance import glance
 from gateway.store.health import keep, sweep
 from gateway.store.proofs import Proof
 from gateway.store.telemetry import record_used
 from gateway.vault import KeyRing
+
+if TYPE_CHECKING:
+    from gateway.logs import Log
 
 # This, and the time to compile and swap, is within the second a change may take.
 LOOK_EVERY = 0.4
@@ -63,21 +66,31 @@ class Publisher:
         self._house = house
         self._source = source
         self._store = store
+        # What was away at the start has been proved by nobody: the next start does so.
+        self._proved = store is not None
         self._revision = -1
         self._catalog = source.catalog
         self._stamp: catalogs.Stamp | None = _UNREAD
         self._flushed = self._complained = self._swept = 0.0
         self._away = False
-        self._log = request_logger()
+
+    @cached_property
+    def _log(self) -> Log:
+        """Loaded when there is something to say: a command that leaves a table says nothing."""
+        from gateway.logs import request_logger
+
+        return request_logger()
 
     async def first(self, away: str = "") -> None:
         """See that there is a table to serve; `away` says why the store is.
 
-        Raises StartRefused when there is none.
+        Workers that serve already, from the table of the last time, are told of this one. Raises
+        StartRefused when there is none.
         """
         if self._store is not None:
             try:
                 await self._publish(self._store)
+                self._house.tell_workers(Reload(self._revision))
             except OSError as error:
                 raise StartRefused(
                     f"the routing table {self._house.snapshot} cannot be written: {error.strerror}"
@@ -112,6 +125,8 @@ class Publisher:
 
     async def fleet(self) -> Sequence[Judged]:
         """Everybody's health, for whoever scrapes; nothing of it while the store is away."""
+        from gateway.process.scrape import fleet  # brings all metrics with it
+
         return await fleet(self._store, self._source.clock()) if self._store is not None else ()
 
     async def _look(self) -> None:
@@ -133,10 +148,21 @@ class Publisher:
         snapshot = await compile_snapshot(
             store, source.ring, self._catalog, source.settings, source.clock()
         )
-        sealed = await asyncio.to_thread(pack, snapshot, source.ring)
+        mark = await asyncio.to_thread(self._mark, seen, snapshot.revision)
+        sealed = await asyncio.to_thread(pack, snapshot, source.ring, mark)
         await asyncio.to_thread(write_private, self._house.snapshot, sealed)
         # Of the catalog's reading: what was synced since then is noticed at the next look.
         self._revision = seen
+
+    def _mark(self, *revisions: int) -> bytes:
+        """Of the one state all this was read from; b"" when it changed meanwhile, or is unproved.
+
+        The next start serves at once from a table whose mark it finds again.
+        """
+        if not self._proved:
+            return b""
+        seen = glance(self._source.settings, self._house.catalog)
+        return seen.mark if seen is not None and {*revisions} == {seen.revision} else b""
 
     async def _take_catalog(self, row: catalogs.Stored | None) -> None:
         """Put what was synced where workers find it; what is damaged changes nothing."""

@@ -22,6 +22,21 @@ from gateway.process.pipe import Boot, Message, Pipe, Stop, connect, inherited
 Body = Callable[[Boot, Pipe, list[socket.socket]], Awaitable[None]]
 
 
+@contextmanager
+def absent(package: str) -> Iterator[None]:
+    """While the block imports, `package` counts as not installed, unless it is loaded already:
+    some libraries load another only because it is there, for what nobody here asks of them.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment] # how Python is told
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 class Server(uvicorn.Server):
     """Tells `started` once requests are accepted."""
 

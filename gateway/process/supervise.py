@@ -56,8 +56,8 @@ class Plan:
 class House:
     """`async with House(plan, env) as house:` starts the interpreters, which import meanwhile.
 
-    Then `open` boots them and `closing` says when to leave. Leaving the block stops everybody,
-    running requests first, and returns when all of them are gone.
+    Then `serve` boots the workers, `open` everybody, and `closing` says when to leave. Leaving the
+    block stops everybody, running requests first, and returns when all of them are gone.
     """
 
     def __init__(self, plan: Plan, env: Mapping[str, str]) -> None:
@@ -69,7 +69,7 @@ class House:
         self.closing = asyncio.Event()
         self._hopeless = asyncio.Event()
         self._trouble = ""
-        self._opened = False
+        self._booted = self._opened = False
         self._used: dict[str, float] = {}
         self.ledger = Ledger()
         hooks, env = Hooks(self._heard, self._died), environment(env)
@@ -127,23 +127,43 @@ class House:
             return any(child.ready.is_set() for child in self.workers)
         return all(child.ready.is_set() for child in self.neighbours)
 
+    async def serve(self, ring: Ring) -> bool:
+        """Boot the workers and wait until requests are answered; False when told to close first.
+
+        Raises StartRefused when a process keeps dying.
+        """
+        settings, keys, count = spell(self.plan.settings), list(ring), len(self.workers)
+        places = (str(self.snapshot), str(self.metrics), str(self.catalog))
+        for index, child in enumerate(self.workers):
+            child.boot(Boot(settings, keys, index, count, *places))
+        self._booted = True
+        return await self._wait_for(self.workers)
+
     async def open(self, ring: Ring, *, store_away: bool = False) -> bool:
         """Boot everybody and wait until requests are answered; False when told to close first.
 
-        With the store away nobody waits for the admin app. Raises StartRefused when a process
-        keeps dying.
+        Workers that serve already go on. With the store away nobody waits for the admin app.
+        Raises StartRefused when a process keeps dying.
         """
-        self._boot(ring)
+        if self.workers and not self._booted:
+            await self.serve(ring)
+        settings = spell(self.plan.settings)
+        for child in self.neighbours:
+            child.boot(Boot(settings, list(ring), metrics=str(self.metrics)))
         neighbours = [] if store_away else self.neighbours
-        await _first(_ready(self.workers or neighbours), self._hopeless.wait(), self.closing.wait())
-        if self._hopeless.is_set():
-            raise StartRefused(f"{self._trouble} does not start; the lines above say why")
+        await self._wait_for(self.workers or neighbours)
         if self.workers and not self.closing.is_set():
             for child in self.neighbours:
                 await child.start()
         late = asyncio.sleep(NEIGHBOURS_WAIT)
         await _first(_ready(neighbours), late, self.closing.wait())
         self._opened = True
+        return not self.closing.is_set()
+
+    async def _wait_for(self, children: Sequence[Child]) -> bool:
+        await _first(_ready(children), self._hopeless.wait(), self.closing.wait())
+        if self._hopeless.is_set():
+            raise StartRefused(f"{self._trouble} does not start; the lines above say why")
         return not self.closing.is_set()
 
     def tell_workers(self, message: Message) -> None:
@@ -154,15 +174,6 @@ class House:
         """What workers reported since the last call: client key id → last used (Unix seconds)."""
         used, self._used = self._used, {}
         return used
-
-    def _boot(self, ring: Ring) -> None:
-        settings, keys, count = spell(self.plan.settings), list(ring), len(self.workers)
-        snapshot, metrics = str(self.snapshot), str(self.metrics)
-        catalog = str(self.catalog)
-        for index, child in enumerate(self.workers):
-            child.boot(Boot(settings, keys, index, count, snapshot, metrics, catalog))
-        for child in self.neighbours:
-            child.boot(Boot(settings, keys, metrics=metrics))
 
     def _heard(self, _: Child, message: Message) -> None:
         if isinstance(message, Used):
@@ -261,6 +272,13 @@ async def _first(*awaitables: Awaitable[Any]) -> None:
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in tasks:
         task.cancel()
+
+
+@contextlib.contextmanager
+def nobody_serves(folder: Path) -> Iterator[bool]:
+    """Whether no parent runs on this data folder; none gets to start while the block lasts."""
+    with _locked(folder):
+        yield not any(map(_held, folder.glob("metrics-*")))
 
 
 def _make_metrics_folder(folder: Path) -> int:
