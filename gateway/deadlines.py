@@ -47,8 +47,13 @@ class Deadlines:
         self._timer = asyncio.get_running_loop().call_later(self._tick, self._look)
 
     def _look(self) -> None:
-        now, self._timer = asyncio.get_running_loop().time(), None
-        for member in [one for one in self._members if one.deadline <= now]:
-            member.late()
-        if self._members:
-            self._arm()
+        now = asyncio.get_running_loop().time()
+        try:
+            for member in [one for one in self._members if one.deadline <= now]:
+                # One that was late may have seen to another.
+                if member in self._members and member.deadline <= now:
+                    member.late()
+        finally:
+            self._timer = None
+            if self._members:
+                self._arm()

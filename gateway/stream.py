@@ -80,7 +80,7 @@ class _Flow:
         self.done = self._writing = False
 
     async def run(self, pulse: _Pulse | None) -> None:
-        answer, tap, exchange = self._answer, self.tap, self._exchange
+        answer, tap, exchange, turn = self._answer, self.tap, self._exchange, self._turn
         while piece := await answer.read():
             # Before `see`: a heartbeat judges by what has been written.
             if pulse is not None and pulse.touch():
@@ -91,7 +91,11 @@ class _Flow:
             ended = answer.ended and tap.complete
             if self._hider is not None:
                 piece = self._hider.passing(piece) + (self._hider.rest() if ended else b"")
-            await self.write(piece, more=not ended)
+            if self._back is None and not turn.full:
+                turn.put(piece, more=not ended)
+                self.done = ended
+            else:
+                await self.write(piece, more=not ended)
             if ended:
                 break
         await self._end()

@@ -6,8 +6,11 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gateway.dialects import openai
+from gateway.dialects.openai_wire import _unusual, _usual
 from gateway.errors import GatewayError
 from gateway.shapes import Usage
 from tests.dialect_cases import ENTRIES, ERRORS, config, ended, event, target, used
@@ -189,6 +192,54 @@ EARLIER = Usage(input=1, output=1)
 )
 def test_usage_is_read_wherever_it_stands(payload: str, expected: Usage) -> None:
     assert openai.usage(payload.encode(), EARLIER) == expected
+
+
+# What stands where a number of tokens should, most of all numbers.
+NUMBERS = st.integers(0, 10) | st.integers(2**31, 2**66) | st.integers(-3, 0)
+ODD = st.sampled_from([None, True, False, "7", "", 7.0, 7.5, -0.0, 1e300, [], [7], {}, {"a": 7}])
+COUNTS = NUMBERS | ODD
+OUTER = ["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"]
+OUTER += ["prompt_cache_hit_tokens", "prompt_cache_miss_tokens", "cost"]
+INNER = ["cached_tokens", "cache_write_tokens", "reasoning_tokens", "audio_tokens"]
+DETAILS = st.dictionaries(st.sampled_from(INNER), COUNTS) | ODD
+PLACES = ["prompt_tokens_details", "completion_tokens_details"]
+PLACES += ["input_tokens_details", "output_tokens_details"]
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> dict[str, Any]:
+    """A usage object: nearly chat's, as often as not."""
+    report = {"prompt_tokens": draw(st.integers(0, 10))} if draw(st.booleans()) else {}
+    report |= draw(st.dictionaries(st.sampled_from(OUTER), COUNTS, max_size=4))
+    report |= draw(st.dictionaries(st.sampled_from(PLACES), DETAILS, max_size=3))
+    return {key: report[key] for key in draw(st.permutations(list(report)))}
+
+
+INSIDE = st.none() | st.fixed_dictionaries({"usage": st.none() | reports(), "id": st.just("x")})
+PAYLOADS = st.fixed_dictionaries(
+    {"usage": reports() | ODD},
+    optional={"response": INSIDE, "x_groq": INSIDE, "choices": st.just([{"usage": {"a": 1}}])},
+)
+
+
+@given(PAYLOADS, st.sampled_from([None, EARLIER]))
+@example({"usage": {"prompt_tokens": 7, "completion_tokens": None, "output_tokens": 3}}, None)
+@example({"usage": {"prompt_tokens": 7, "input_tokens_details": {"cached_tokens": 3}}}, None)
+@example({"usage": {"prompt_tokens": 7, "prompt_cache_hit_tokens": 4}}, EARLIER)
+def test_quick_reading_of_usage_agrees_with_the_careful_one_when_it_gives_any(
+    payload: dict[str, Any], so_far: Usage | None
+) -> None:
+    written = json.dumps(payload).encode()
+    quick = _usual(written)
+    assert quick is None or quick == _unusual(written, so_far)
+
+
+def test_quick_reading_is_what_reads_chats_usage() -> None:
+    """Or there would be no use in it."""
+    details = '"prompt_tokens_details":{"cached_tokens":3,"audio_tokens":0}'
+    more = '"completion_tokens_details":{"reasoning_tokens":2},"service_tier":"default"'
+    written = f'{{"usage":{{"prompt_tokens":7,"completion_tokens":5,{details},{more}}}}}'.encode()
+    assert _usual(written) == Usage(7, 5, cache_read=3, reasoning=2)
 
 
 def test_cached_tokens_are_part_of_the_input() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.serve import Answer
-from tests.test_listener import HEARD, bodies, listening
+from tests.serve import Answer, request_bytes
+from tests.test_listener import BARE, COUNTED, HEARD, bodies, listening
 
 NONSENSE = {
     "no http": b"\x16\x03\x01\x02\x00\r\n\r\n",
@@ -73,7 +73,7 @@ async def test_listeners_refusals_are_in_the_callers_words(
         (start + b"x-endless: " + b"x" * 70_000, 431, "headers_too_large"),
         (start + b"host: x\r\n", 408, "request_timeout"),
     ]
-    async with listening(header_timeout=0.03) as house:
+    async with listening(header_timeout=0.05) as house:
         for sent, status, code in refused:
             async with house.client() as client:
                 await client.send(sent)
@@ -97,3 +97,18 @@ async def test_head_of_64_kib_may_still_go_on_and_a_larger_one_not(size: int | N
         answer = await client.answer()
         assert (answer.status, answer.ending) == (431, "clean")
     assert len(house.door.turns) == 1
+
+
+@pytest.mark.parametrize("portions", [(9000, 1), (1,), (33, 8980, 1), None])
+async def test_all_of_a_head_counts_whatever_came_with_it(portions: Sequence[int] | None) -> None:
+    """What had come when a head was whole is at least the head: the edge relies on it."""
+    long = request_bytes("GET", "/long", [(b"x-long", b"x" * 9000)])
+    batch = COUNTED + BARE + long + BARE
+    async with listening(portions=portions) as house, house.client() as client:
+        await client.send(batch)
+        heard = await bodies(client, 4)
+    assert [turn.path for turn in house.door.turns] == [b"/counted", b"/bare", b"/long", b"/bare"]
+    assert heard[1] == HEARD[2]
+    for turn in house.door.turns:
+        size = sum(len(name) + len(value) for name, value in turn.headers)
+        assert size + len(turn.path) < turn.received

@@ -17,7 +17,7 @@ _PASSES, _STAYS, _WEIGHS = range(3)
 _WEIGHED: Final = frozenset(
     {b"content-type", b"content-encoding", b"content-length", b"x-request-id", b"connection"}
 )
-_CONTROL: Final = bytes((*range(9), 11, 12, *range(14, 32), 127))
+_CONTROL: Final = bytes((*range(9), *range(10, 32), 127))
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_END: Final = b"\r\n"
 _IN_A_LINE: Final = b": ".join
@@ -30,9 +30,10 @@ ABOUT_THE_BODY: Final = frozenset({b"content-length", b"content-encoding"})
 
 
 class Back:
-    """`kind`: the content type in lower case, empty where the body is encoded or says none.
+    """`kind`: the content type in lower case, empty where there is none.
 
-    `counted`: it tells its length; `named`: it has a request id of the upstream's.
+    `encoded`: the body is compressed. `counted`: it tells its length; `named`: it has a request id
+    of the upstream's.
     """
 
     __slots__ = ("_passing", "counted", "encoded", "kind", "named")
@@ -57,6 +58,8 @@ class Back:
             passing.append(pair)
         if listed:
             self._passing = [pair for pair in passing if pair[0] not in listed]
+            self.counted = self.counted and b"content-length" not in listed
+            self.named = self.named and b"x-request-id" not in listed
 
     def lines(self, *, events: bool = False, without: frozenset[bytes] = frozenset()) -> bytes:
         """The headers that may reach the client, as on the wire, but for those in `without`."""
@@ -67,7 +70,7 @@ class Back:
             passing = [pair for pair in passing if pair[0] not in without]
         lines = wire(passing)
         # A search for any of thirty characters takes longer than leaving them all out.
-        if len(lines.translate(None, _CONTROL)) != len(lines):
+        if len(lines.translate(None, _CONTROL)) != len(lines) - 2 * len(passing):
             lines = wire([pair for pair in passing if not _BAD_VALUE.search(pair[1])])
         return lines + _OF_EVENTS if events else lines
 
@@ -75,9 +78,9 @@ class Back:
         if name == b"content-type":
             self.kind = self.kind or value.lower()
         elif name == b"content-length":
-            self.counted = True
+            self.counted = self.counted or not _BAD_VALUE.search(value)
         elif name == b"x-request-id":
-            self.named = True
+            self.named = self.named or not _BAD_VALUE.search(value)
         elif value.lower() != b"identity":
             self.encoded = True
 

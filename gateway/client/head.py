@@ -65,7 +65,8 @@ class Head:
             name, value = pair
             meaning = meanings[name] if name in meanings else _meaning(name)
             if meaning == _PASSES:
-                if b"wg" not in value or not stands_in(value):
+                plain = b"wg" not in value and b"%" not in value
+                if plain or not stands_in(value):
                     passing.append(pair)
             elif meaning == _WEIGHS:
                 self._weigh(name, value)

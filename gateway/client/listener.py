@@ -73,6 +73,7 @@ class Listener(asyncio.Protocol):
         "_reading",
         "_serve",
         "_ready",
+        "_received",
         "_state",
         "_task",
         "_transport",
@@ -109,6 +110,9 @@ class Listener(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         self._arriving = 0  # bytes the parser is at
+        self._received = (
+            0  # bytes since the read in which the head began: all of it, and perhaps more
+        )
         self._ended = False  # one request has ended among them
         self._reading: Turn | None = None  # whose body is arriving
         self._turn: Turn | None = None  # who is being answered
@@ -146,7 +150,9 @@ class Listener(asyncio.Protocol):
         self._ready.up()
 
     def data_received(self, data: bytes) -> None:
-        reading, self._arriving, self._ended = self._reading, len(data), False
+        reading, self._ended = self._reading, False
+        self._arriving = len(data)
+        self._received += self._arriving
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -173,7 +179,7 @@ class Listener(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url, self._headers = b"", []
-        self._in_head, self._head_bytes = True, 0
+        self._in_head, self._head_bytes, self._received = True, 0, self._arriving
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -188,7 +194,7 @@ class Listener(asyncio.Protocol):
         method, version = parser.get_method(), parser.get_http_version()
         named = _METHODS.get(method) or method.decode("ascii")
         turn = self._reading = Turn(self, named, _target(self._url), self._headers, version)
-        turn.received = self._head_bytes + self._arriving
+        turn.received = self._received
         turn.upgrade = parser.should_upgrade()
         turn.keep_alive = parser.should_keep_alive() and version == "1.1" and not turn.upgrade
         self._headers = []
@@ -283,11 +289,14 @@ class Listener(asyncio.Protocol):
 
     async def _work(self) -> None:
         """The connection's one task: a turn after another, until it closes."""
-        while not self._transport.is_closing():
-            if self._queue:
-                await self._serve(self._next())
-            else:
-                await self._ready
+        try:
+            while not self._transport.is_closing():
+                if self._queue:
+                    await self._serve(self._next())
+                else:
+                    await self._ready
+        finally:
+            self._transport.close()  # without its task nobody would be served here
 
     def _next(self) -> Turn:
         turn = self._turn = self._queue.popleft()

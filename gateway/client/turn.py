@@ -158,21 +158,23 @@ class Turn:
 
     async def write(self, piece: bytes, *, more: bool) -> None:
         """Write a piece, the last one unless `more`; waits while the client takes no more."""
+        if self._listener.full:
+            await self._listener.drained()
+        self.put(piece, more=more)
+
+    @property
+    def full(self) -> bool:
+        """The client does not take what is written: `write` would wait."""
+        return self._listener.full
+
+    def put(self, piece: bytes, *, more: bool) -> None:
+        """Write a piece without waiting; for who knows that the client is not `full`."""
         listener = self._listener
-        if listener.full:
-            await listener.drained()
         if self.gone:
             return
         head, self._head = self._head, b""
         if self._framing == "chunked":
-            if len(piece) > _LARGE:
-                end = b"\r\n" if more else b"\r\n0\r\n\r\n"
-                listener.write_all((head, b"%x\r\n" % len(piece), piece, end))
-            elif piece:
-                end = b"\r\n" if more else b"\r\n0\r\n\r\n"
-                listener.write(b"%b%x\r\n%b%b" % (head, len(piece), piece, end))
-            else:
-                listener.write(head if more else head + b"0\r\n\r\n")
+            self._put_chunk(head, piece, b"\r\n" if more else b"\r\n0\r\n\r\n")
         elif self._framing == "none":
             listener.write(head)
         elif head and len(piece) > _LARGE:
@@ -182,6 +184,15 @@ class Turn:
         if not more:
             self.answered = True
             listener.answered(self)
+
+    def _put_chunk(self, head: bytes, piece: bytes, end: bytes) -> None:
+        size = len(piece)
+        if size > _LARGE:
+            self._listener.write_all((head, b"%x\r\n" % size, piece, end))
+        elif size:
+            self._listener.write(b"%b%x\r\n%b%b" % (head, size, piece, end))
+        else:
+            self._listener.write(head + end[2:])
 
     @property
     def ends_with_connection(self) -> bool:

@@ -63,7 +63,13 @@ class _Details(msgspec.Struct):
 
 
 class _ChatCounts(msgspec.Struct):
+    """Other APIs' names may not stand beside chat's."""
+
     prompt_tokens: _Count
+    input_tokens: None = None
+    output_tokens: None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
     completion_tokens: _Count | None = None
     prompt_cache_hit_tokens: _Count | None = None
     prompt_tokens_details: _Details | None = None

@@ -30,7 +30,7 @@ from gateway.snapshot import pack, unpack
 from gateway.store import catalogs
 from gateway.store.compile import compile_snapshot, revision
 from gateway.store.engine import Store, current_revision, open_store
-from gateway.store.glance import glance
+from gateway.store.glance import Peephole, glance
 from gateway.store.health import keep, sweep
 from gateway.store.proofs import Proof
 from gateway.store.telemetry import record_used
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 # This, and the time to compile and swap, is within the second a change may take.
 LOOK_EVERY = 0.4
+ASK_EVERY = 4.0
 FLUSH_EVERY = 1.0
 COMPLAIN_EVERY = 30.0
 SWEEP_EVERY = 60.0
@@ -71,7 +72,8 @@ class Publisher:
         self._revision = -1
         self._catalog = source.catalog
         self._stamp: catalogs.Stamp | None = _UNREAD
-        self._flushed = self._complained = self._swept = 0.0
+        self._flushed = self._complained = self._swept = self._asked = 0.0
+        self._peephole = Peephole(source.settings.store_url)
         self._away = False
 
     @cached_property
@@ -120,6 +122,7 @@ class Publisher:
         problem = await failure(self._flush())
         if problem is not None:
             self._log.error("what workers reported last is not kept", error=summary(problem))
+        self._peephole.close()
         if self._store is not None:
             await self._store.aclose()
 
@@ -132,10 +135,20 @@ class Publisher:
     async def _look(self) -> None:
         if self._store is None:
             self._store = await open_store(self._source.settings.store_url)
-        if await revision(self._store) != self._revision:
+        if await self._has_changed(self._store):
             await self._publish(self._store)
             self._house.tell_workers(Reload(self._revision))
         await self._flush()
+
+    async def _has_changed(self, store: Store) -> bool:
+        """Whether the revision is another one. Asking the store costs a hundred times the glance,
+        and finds out whether it is still there."""
+        if time.monotonic() - self._asked < ASK_EVERY:
+            seen = self._peephole.revision()
+            if seen is not None:
+                return seen != self._revision
+        self._asked = time.monotonic()
+        return await revision(store) != self._revision
 
     async def _publish(self, store: Store) -> None:
         source = self._source

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 import uvloop
@@ -43,6 +43,7 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
         self._tell_started = started
+        self._stopped = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,8 +53,18 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._tell_started()
 
+    async def main_loop(self) -> None:
+        """Until told to stop; uvicorn's own loop looks ten times a second whether it was."""
+        # All there is to do at a tick is the date, where answers carry it.
+        every = 1.0 if self.config.date_header else None
+        while not self._stopped.is_set():
+            await self.on_tick(0)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), every)
+
     def stop(self) -> None:
         self.should_exit = True
+        self._stopped.set()
 
 
 async def obey(pipe: Pipe, stop: Callable[[], None], heed: Callable[[Message], None]) -> None:

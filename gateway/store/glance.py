@@ -66,6 +66,34 @@ def glance(settings: Settings, catalog: Path) -> Glance | None:
     return Glance(int(state[0][0][0]), mark, bool(state[-1][0][0]))
 
 
+class Peephole:
+    """The revision of an SQLite store in some microseconds: for who looks several times a second.
+
+    One thread only. A file that is put in the place of another is not noticed here.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._file = _file(url)
+        self._conn: sqlite3.Connection | None = None
+
+    def revision(self) -> int | None:
+        """None where there is nothing to see this way, now or ever."""
+        if self._file is None:
+            return None
+        try:
+            self._conn = self._conn or _opened(self._file, 0.0)
+            row = self._conn.execute(_STATE[0]).fetchone()
+        except (sqlite3.Error, OSError):
+            self.close()
+            return None
+        return int(row[0]) if row else None
+
+    def close(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            conn.close()
+
+
 def _file(url: str) -> Path | None:
     place = url.removeprefix(_SCHEME)
     plain = place != url and place not in ("", ":memory:") and not set(place) & set("?%#")
@@ -73,12 +101,17 @@ def _file(url: str) -> Path | None:
 
 
 def _state(file: Path) -> list[list[tuple[Any, ...]]]:
-    # rw makes no file, and may read a log that a killed process left behind.
-    url = f"file:{quote(str(file.absolute()))}?mode=rw"
-    with closing(sqlite3.connect(url, _WAIT, uri=True, isolation_level=None)) as conn:
-        conn.execute("PRAGMA query_only = ON")
+    with closing(_opened(file, _WAIT)) as conn:
         conn.execute("BEGIN")
         return [conn.execute(asked).fetchall() for asked in _STATE]
+
+
+def _opened(file: Path, wait: float) -> sqlite3.Connection:
+    # rw makes no file, and may read a log that a killed process left behind.
+    url = f"file:{quote(str(file.absolute()))}?mode=rw"
+    conn = sqlite3.connect(url, wait, uri=True, isolation_level=None)
+    conn.execute("PRAGMA query_only = ON")
+    return conn
 
 
 def _copy(catalog: Path) -> tuple[int, int] | None:

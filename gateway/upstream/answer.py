@@ -63,7 +63,7 @@ class HttpAnswer:
                 return b""
             if self.connection is None:
                 raise UpstreamError(BROKE_OFF, code="upstream_incomplete")
-            await self.connection.wait_for_piece()
+            await self.connection.expect_piece()
         pieces, self._pieces = self._pieces, []
         self.waiting = 0
         if self.connection is not None:

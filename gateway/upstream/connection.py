@@ -142,10 +142,10 @@ class Connection(asyncio.Protocol):
             raise answer.error
         return answer
 
-    async def wait_for_piece(self) -> None:
-        """Until the present answer has a piece more, its end, or an error."""
+    def expect_piece(self) -> Wake:
+        """What to wait for: the present answer then has a piece more, its end, or an error."""
         self._wait("piece", self._timeouts.idle)
-        await self._wake
+        return self._wake
 
     def relieve(self) -> None:
         """The reader has taken what there was."""
