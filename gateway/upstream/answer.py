@@ -6,6 +6,8 @@ by connection.py, read by stream.py through the seam.
 
 from __future__ import annotations
 
+import re
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.errors import UpstreamError
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 Framing = Literal["none", "counted", "until_close"]
 # Names whose values say how long the body is, or how long the connection lives.
 WEIGHTY: Final = frozenset({b"content-length", b"transfer-encoding", b"keep-alive"})
+_KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -26,6 +29,7 @@ class HttpAnswer:
 
     __slots__ = (
         "_encoding",
+        "_keep_alive",
         "_length",
         "_pieces",
         "begun",
@@ -34,7 +38,6 @@ class HttpAnswer:
         "error",
         "framing",
         "headers",
-        "keep_alive",
         "status",
         "version",
         "waiting",
@@ -49,7 +52,7 @@ class HttpAnswer:
         self.complete = False
         self.framing: Framing = "until_close"
         self.error: BaseException | None = None
-        self.keep_alive = b""
+        self._keep_alive = b""
         self._encoding = b""
         self.waiting = 0  # bytes of pieces that are not read yet
         self._length = b""
@@ -73,6 +76,12 @@ class HttpAnswer:
     @property
     def ended(self) -> bool:
         return self.complete and not self._pieces
+
+    @property
+    def lifetime(self) -> float:
+        """Seconds the upstream says it keeps the connection; infinity when it says nothing."""
+        found = _KEEP_ALIVE.search(self._keep_alive) if self._keep_alive else None
+        return float(found[1]) if found else inf
 
     def abort(self) -> None:
         self._pieces = []
@@ -98,7 +107,7 @@ class HttpAnswer:
 
     def start_over(self) -> None:
         """What was read was an interim answer (1xx): the final one comes behind it."""
-        self.headers, self._encoding, self._length, self.keep_alive = [], b"", b"", b""
+        self.headers, self._encoding, self._length, self._keep_alive = [], b"", b"", b""
 
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -114,7 +123,7 @@ class HttpAnswer:
     def weigh(self, name: bytes, value: bytes) -> None:
         """A header that says how long the body is, or how long the connection lives."""
         if name == b"keep-alive":
-            self.keep_alive = value
+            self._keep_alive = value
         elif name == b"content-length":
             self._length = value
         else:

@@ -7,7 +7,6 @@ the connection. Never sends a request twice. Made and kept by pool.py, used by e
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 from collections.abc import AsyncIterator
 from math import inf
@@ -31,7 +30,6 @@ _HIGH_WATER: Final = 64 * 1024  # bytes of an answer that may wait for their rea
 _SMALL: Final = 16 * 1024  # a body that is cheaper to copy than to write by itself
 _SOON: Final = 0.002  # seconds
 _CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # where the system tells it
-_KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
 Waits = Literal["idle", "head", "piece", "write"]
 
 
@@ -339,7 +337,7 @@ class Connection(asyncio.Protocol):
             return
         self.served += 1
         self._rested = self._loop.time()
-        self._pool.put_back(self, _lifetime(answer.keep_alive))
+        self._pool.put_back(self, answer.lifetime)
 
     def _remember_session(self) -> None:
         context = self._transport.get_extra_info("sslcontext")
@@ -395,9 +393,3 @@ class Connection(asyncio.Protocol):
             return
         self._unwritten = left
         self._wait("write", self._timeouts.write)
-
-
-def _lifetime(keep_alive: bytes) -> float:
-    """Seconds the upstream says it keeps an idle connection; infinity when it says nothing."""
-    found = _KEEP_ALIVE.search(keep_alive) if keep_alive else None
-    return float(found[1]) if found else inf
