@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from operator import itemgetter
 
 from gateway.errors import UpstreamError
-from gateway.shapes import Headers
 from gateway.upstream.seam import Outbound
 
 LAST_FRAME = b"0\r\n\r\n"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _in_a_line = b": ".join
-_name_of = itemgetter(0)
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _TARGET = re.compile(rb"/[!\"$-~]*")
@@ -32,15 +29,17 @@ def head_of(outbound: Outbound, host: bytes) -> bytes:
 
     Raises UpstreamError (nothing has been sent) for what would be read as something else.
     """
-    target, headers = outbound.target, outbound.headers
-    request = b"%b%b HTTP/1.1" % (_method(outbound.method), target)
-    lines = [request, host, *map(_in_a_line, headers), *_framing(outbound)]
+    headers = outbound.headers
+    names = [name for name, _ in headers]
+    request = b"%b%b HTTP/1.1" % (_method(outbound.method), _target(outbound.target))
+    lines = [request, host, *map(_in_a_line, headers)]
+    if outbound.body is not None or outbound.method in _BODIED:
+        lines += _framing(outbound, names)
     head = b"\r\n".join(lines) + b"\r\n\r\n"
-    # As many line ends as were put in, and nothing else that ends something.
-    sound = head.count(b"\n") == head.count(b"\r") == len(lines) + 1 and b"\0" not in head
-    sound = sound and (_known.issuperset(map(_name_of, headers)) or _are_names(headers))
-    if not sound or _TARGET.fullmatch(target) is None:
-        raise unsent(UpstreamError("the request has bytes that no request may have"))
+    # As many line ends as were put in, and no NUL: one pass is cheaper than three searches.
+    ends = len(head) - len(head.translate(None, b"\r\n\0"))
+    if ends != 2 * len(lines) + 2 or not (_known.issuperset(names) or _are_names(names)):
+        raise _impossible()
     return head
 
 
@@ -68,11 +67,11 @@ def unsent(error: UpstreamError) -> UpstreamError:
     return error
 
 
-def _framing(outbound: Outbound) -> tuple[bytes, ...]:
+def _framing(outbound: Outbound, names: list[bytes]) -> tuple[bytes, ...]:
     """The line that says how long the body is, where the headers do not."""
     body = outbound.body
     told: tuple[tuple[bytes, bytes], ...] = ()
-    if not _FRAMING.isdisjoint(map(_name_of, outbound.headers)):
+    if not _FRAMING.isdisjoint(names):
         told = _told(outbound)
     if isinstance(body, bytes):
         length = b"%d" % len(body)
@@ -93,13 +92,23 @@ def _told(outbound: Outbound) -> tuple[tuple[bytes, bytes], ...]:
     return told
 
 
-def _are_names(headers: Headers) -> bool:
-    names = {name for name, _ in headers}
+def _are_names(names: list[bytes]) -> bool:
     if not all(_NAME.fullmatch(name) for name in names):
         return False
     if len(_known) < _MOST_NAMES:
         _known.update(names)
     return True
+
+
+def _impossible() -> UpstreamError:
+    return unsent(UpstreamError("the request has bytes that no request may have"))
+
+
+@lru_cache(maxsize=1024)
+def _target(target: bytes) -> bytes:
+    if _TARGET.fullmatch(target) is None:
+        raise _impossible()
+    return target
 
 
 @lru_cache(maxsize=64)

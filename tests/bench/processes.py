@@ -1,59 +1,83 @@
-"""What the kernel says about a process tree: processor time and memory; and which core it is on.
+"""What the kernel says of processes and cores: processor time, memory, idleness, limits.
 
-Reads /proc only. Used by peers.py and phases.py.
+Reads clocks and /proc only. Used by peers.py, side.py and phases.py.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_TICK = os.sysconf("SC_CLK_TCK")
+from tests.bench.load import BenchFailed
+
 _ALLOWED = sorted(os.sched_getaffinity(0))
 PEER_CORE, LOAD_CORE = _ALLOWED[0], _ALLOWED[-1]
 SHARED = PEER_CORE == LOAD_CORE
+_TICK = os.sysconf("SC_CLK_TCK")
+_SCHEDULED = 2  # user and system time, in the kernel's numbering of clocks
+_IDLE = (4, 5)  # columns of /proc/stat: idle, and idle while a disk works
 
 
-def _stats() -> dict[int, tuple[int, int]]:
-    """Process id -> (parent, ticks of user and system time)."""
-    found = {}
+def tree(root: int) -> list[int]:
+    """`root` and all its descendants."""
+    parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 text = (folder / "stat").read_text()
             except OSError:
                 continue  # it ended while we looked
-            fields = text[text.rindex(")") + 2 :].split()
-            found[int(folder.name)] = (int(fields[1]), int(fields[11]) + int(fields[12]))
-    return found
-
-
-def tree(root: int) -> list[int]:
-    """`root` and all its descendants."""
-    stats = _stats()
+            parents[int(folder.name)] = int(text[text.rindex(")") + 2 :].split()[1])
     pids = [root]
     for pid in pids:
-        pids += [child for child, (parent, _) in stats.items() if parent == pid]
+        pids += [child for child, parent in parents.items() if parent == pid]
     return pids
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    """User and system time of these processes so far."""
-    stats = _stats()
-    return sum(stats[pid][1] for pid in pids if pid in stats) / _TICK
+def titled(pids: Sequence[int], words: str) -> list[int]:
+    """Those of `pids` whose command line holds `words`."""
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids}
+    return [pid for pid, line in lines.items() if words in line.replace(b"\0", b" ").decode()]
 
 
-def memory_kib(pids: list[int]) -> int:
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far, to the nanosecond: /proc counts in 1/100 s."""
+    # Any process has such a clock; its number is what clock_getcpuclockid(3) computes.
+    try:
+        return time.clock_gettime((~pid << 3) | _SCHEDULED)
+    except OSError:
+        raise BenchFailed(f"process {pid} ended while it was measured") from None
+
+
+def memory_kib(pids: Sequence[int]) -> int:
     """Proportional set size: a page shared by two processes counts half for each."""
+    return _sum(pids, "Pss:")
+
+
+def own_memory_kib(pids: Sequence[int]) -> int:
+    """The part of it that is no file: it does not change when others use the same libraries."""
+    return _sum(pids, "Pss_Anon:")
+
+
+def _sum(pids: Sequence[int], title: str) -> int:
     total = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith(title))
     return total
+
+
+def idle_seconds(core: int) -> float:
+    """How long `core` has had nothing to do so far."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        fields = line.split()
+        if fields[0] == f"cpu{core}":
+            return sum(int(fields[column]) for column in _IDLE) / _TICK
+    return 0.0
 
 
 @contextmanager
