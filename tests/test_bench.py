@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench import page, peers, plot, provider, stages, table, wire
-from tests.bench.__main__ import arguments, measure
-from tests.bench.load import BenchFailed, Line, Paced, Tally, crowd
-from tests.bench.side import Side
+from tests.bench.__main__ import arguments, judge, measure
+from tests.bench.load import BenchFailed, Line, Paced, Tally, crowd, hang_up
+from tests.bench.side import LONGEST, Side, until
 from tests.bench.sizes import GUARD, Sizes
 from tests.docs_tables import ROOT
 
@@ -37,9 +37,7 @@ TINY = Sizes(
     idle=20,
     many=40,
 )
-FACTS = page.Facts(
-    "2030-01-02", "a <machine>", "Wardgate 9, nginx 1.0", "python -m tests.bench", 0.3
-)
+FACTS = page.Facts("2030-01-02", "a <machine>", "Wardgate 9, nginx 1.0", 0.3)
 OURS = dict.fromkeys(table.ROWS, 50.0) | {"request-32": 120.0}
 THEIRS = dict.fromkeys(table.ROWS, 25.0) | {"request-32": 20.0, "ready": 0.01}
 
@@ -55,6 +53,7 @@ async def side(tmp_path: Path) -> AsyncIterator[Side]:
             yield made
         finally:
             made.peer.stop()
+            await until(lambda: not plan.connections, LONGEST)
 
 
 async def test_every_figure_is_taken_of_both_peers(tmp_path: Path) -> None:
@@ -101,6 +100,10 @@ class Slow(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.late = 0.1
+        self.lost = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
 
     def data_received(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
@@ -109,7 +112,8 @@ class Slow(asyncio.Protocol):
 
 
 async def test_a_request_that_finds_no_free_connection_waits_and_the_wait_counts() -> None:
-    server = await asyncio.get_running_loop().create_server(Slow, "127.0.0.1", 0)
+    slow = Slow()
+    server = await asyncio.get_running_loop().create_server(lambda: slow, "127.0.0.1", 0)
     tally = Tally()
     line = Line(tally)
     port = server.sockets[0].getsockname()[1]
@@ -118,8 +122,8 @@ async def test_a_request_that_finds_no_free_connection_waits_and_the_wait_counts
         try:
             took = await line.run(100, 0.05)
         finally:
-            tally.over = True
-            caller.transport.abort()
+            hang_up(tally, [caller])
+            await slow.lost.wait()
     # Due every 10 ms, and none could be asked before the first was answered.
     assert len(took) == 5
     assert took[0] >= 0.09
@@ -135,6 +139,18 @@ def test_broken_bounds_are_named_when_figures_exceed_them() -> None:
         "one request, 32 connections",
         "one event of a stream",
     ]
+
+
+@pytest.mark.parametrize(("times", "code"), [(0.9, 0), (1.1, 1)])
+def test_make_bench_fails_beyond_the_bound_the_guard_has(
+    times: float, code: int, tmp_path: Path
+) -> None:
+    assert "\nBOUNDS := --bounds\n" in (ROOT / "Makefile").read_text()
+    asked = arguments(["--bounds", "--figures", "request-32"])
+    run = stages.Run(["wardgate", "nginx"], asked.figures, GUARD, lambda doing: None, tmp_path)
+    ours = times * table.MOST_RATIO["request-32"] * 20
+    run.figures = {"wardgate": {"request-32": ours}, "nginx": {"request-32": 20.0}}
+    assert judge(asked, run) == code
 
 
 def test_a_peer_that_waited_for_its_callers_is_named() -> None:
@@ -154,7 +170,7 @@ def test_page_gets_the_run_between_its_marks_and_keeps_the_rest(tmp_path: Path) 
     assert "old" not in text
     assert "| one request, 32 connections | 120 | 20 | µs CPU | 6.0 × |" in text
     assert "| of two workers, the busier one's part | 50 | 25 | % |  |" in text
-    assert "2030-01-02, `python -m tests.bench`: Wardgate 9, nginx 1.0. a <machine>" in text
+    assert "2030-01-02, `make bench`: Wardgate 9, nginx 1.0. a <machine>" in text
 
 
 def test_page_without_marks_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -111,13 +110,12 @@ def _among(figures: Collection[str], bounds: Mapping[str, float]) -> dict[str, f
     return {name: bound for name, bound in bounds.items() if name in figures}
 
 
-def keep(asked: argparse.Namespace, run: Run, load: float, typed: Sequence[str]) -> None:
+def keep(asked: argparse.Namespace, run: Run, load: float) -> None:
     """Writes what was asked for: figures, table, picture."""
     if asked.json:
         asked.json.write_text(json.dumps({**run.figures, "idle": run.idle}, indent=1) + "\n")
     if asked.write or asked.svg:
-        more = shlex.quote(shlex.join(word for word in typed if word != "--bounds"))
-        facts = page.Facts.now(f"make bench ARGS={more}", load)
+        facts = page.Facts.now(load)
         if asked.write:
             page.write(asked.write, page.section(run.figures, run.idle, facts))
         if asked.svg:
@@ -136,7 +134,7 @@ def bench(typed: Sequence[str]) -> int:
     run = measure(peers, asked.figures, sizes, lambda doing: out.print(f"[dim]{doing}[/]"))
     out.print(table.draw(run.figures, "quick run" if asked.quick else ""))
     out.print(NOTES, *table.remarks(run.idle), sep="\n")
-    keep(asked, run, load, typed)
+    keep(asked, run, load)
     return 0 if asked.only else judge(asked, run)
 
 

@@ -24,16 +24,15 @@ MARKS = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- /figures -->)", re.DOTALL
 
 @dataclass(frozen=True)
 class Facts:
-    """When, where and of what a run is."""
+    """When, where and of what a whole run is."""
 
     date: str
     machine: str
     programs: str
-    command: str
     load: float
 
     @classmethod
-    def now(cls, command: str, load: float) -> Facts:
+    def now(cls, load: float) -> Facts:
         """Of this machine; `load` is what it had to do when the run began."""
         said = subprocess.run([nginx_program(), "-v"], capture_output=True, text=True, check=True)
         python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -43,7 +42,6 @@ class Facts:
             machine=f"{_processor()}, {cores} cores, Linux {platform.release().split('-')[0]}",
             programs=f"Wardgate {version('wardgate')} on {python} with uvloop {version('uvloop')}, "
             f"nginx {said.stderr.strip().rpartition('/')[2]}",
-            command=command,
             load=load,
         )
 
@@ -63,7 +61,7 @@ def section(
     rule = ["---:" if name in (*figures, "ratio") else "---" for name in heading]
     lines = [_row(cells) for cells in (heading, rule, *table.cells(figures))]
     words = (
-        f"{facts.date}, `{facts.command}`: {facts.programs}. {facts.machine}, load average "
+        f"{facts.date}, `make bench`: {facts.programs}. {facts.machine}, load average "
         f"{facts.load:.1f} at the start."
     )
     return "\n".join([*lines, "", " ".join([words, *table.remarks(idle)]), ""])
