@@ -236,6 +236,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_pump()
+        # It holds what it calls back: without it nothing here waits for the garbage collector.
+        self._parser = cast(httptools.HttpResponseParser, None)
         if self.gone:
             return
         self._leave()

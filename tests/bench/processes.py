@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 
 from tests.bench.load import BenchFailed
 
@@ -97,3 +99,28 @@ def many_files() -> int:
     wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def in_line(pid: int) -> float:
+    """Seconds the process has been ready to run, and another one ran."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
+def slowness() -> float:
+    """How many times as long as on a quiet core of 2024 Python takes here, now; at least 1.
+
+    Fifty milliseconds are what so much work takes there; a core that its neighbours slow down has
+    the same work to do.
+    """
+    rounds, calls, nominal = 40, 10_000, 45e-9
+
+    def nothing(number: int) -> int:
+        return number
+
+    def took() -> float:
+        start = perf_counter()
+        for number in range(calls):
+            nothing(number)
+        return (perf_counter() - start) / calls
+
+    return max(1.0, median(took() for _ in range(rounds)) / nominal)
