@@ -385,7 +385,7 @@ def test_numbers_of_tokens_that_cannot_be_are_not_counted(place: Place, number: 
 async def test_counts_nobody_writes_out_are_bounded(place: Place) -> None:
     before = metrics.overhead._sum.get()
     exchange = answered()
-    for _ in range(17_000):
+    for _ in range(33_000):  # twice as many as are kept: others may have left some
         place.record(exchange)
     assert metrics.overhead._sum.get() - before > 16_000 * 0.0002 * 0.99
 
