@@ -48,6 +48,7 @@ SOAK = os.environ.get("SOAK")
 STREAMS, CANCELLED = (20_000, 10_000) if SOAK else (1_500, 500)
 CALLERS = 100
 LARGE, RATE, SECONDS = 10 * 1024 * 1024, 200, 10.0 if SOAK else 1.0
+MOST_DELAY = 50 if SOAK else 100  # ms; a second of 200 requests says little of their 99th part
 SMALL = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}'
 KEK = ("test", bytes(range(32)))
 SAY = logging.getLogger("endurance").info
@@ -329,12 +330,12 @@ async def test_large_bodies_delay_nobody(tmp_path: Path) -> None:
                 for _ in range(3):  # what else the machine does adds to it, and takes nothing away
                     more = p99(await paced(at)) - quiet
                     delays[name] = min(more, delays.get(name, more))
-                    if delays[name] < 50:
+                    if delays[name] < MOST_DELAY:
                         break
         assert not at.book.wrong, at.book.wrong[:3]
     slow = processes.slowness()
     SAY("quiet %.1f ms, more with %s, a core %.1f times as slow", quiet, delays, slow)
-    assert max(delays.values()) < 50 * slow, delays
+    assert max(delays.values()) < MOST_DELAY * slow, delays
 
 
 def large_bodies() -> Iterator[tuple[str, bytes]]:
@@ -370,10 +371,8 @@ async def posting(at: House, job: Job) -> AsyncIterator[None]:
 
 
 async def paced(at: House) -> list[float]:
-    """Milliseconds each of RATE small requests a second took; none waits for another.
-
-    Less the time that the worker or this process stood in line for a core: others' doing.
-    """
+    """Milliseconds each of RATE small requests a second took, less the time that the worker or
+    this process stood in line for a core: others' doing."""
     job, both = plain(at.book.key, SMALL), (at.worker.process.pid, os.getpid())
     took: list[float] = []
     idle: list[Caller] = []
