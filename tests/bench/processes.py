@@ -107,7 +107,8 @@ def in_line(pid: int) -> float:
 
 
 def slowness() -> float:
-    """How many times as long as on a quiet core of 2024 Python takes here, now; at least 1.
+    """How many times 45 ns an empty call takes here, now (40 on the core the bound was set on,
+    while it was quiet); at least 1.
 
     Fifty milliseconds are what so much work takes there; a core that its neighbours slow down has
     the same work to do.
