@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import mcp_types as types
@@ -196,8 +197,9 @@ def _description(row: Operation) -> str:
     return f"{row.summary}. {' '.join(about.split())}" if about else f"{row.summary}."
 
 
-def _schema(model: Any) -> dict[str, Any]:
-    return TypeAdapter(model).json_schema()
+@cache
+def _schema(model: Any, mode: Literal["validation", "serialization"] = "validation") -> Any:
+    return TypeAdapter(model).json_schema(mode=mode)
 
 
 def _output(row: Operation) -> dict[str, Any]:
@@ -205,7 +207,8 @@ def _output(row: Operation) -> dict[str, Any]:
     if model is None:
         gone = {"deleted": {"type": "boolean", "const": True}}
         return {"type": "object", "properties": gone, "required": ["deleted"]}
-    return TypeAdapter(model).json_schema(mode="serialization")
+    schema: dict[str, Any] = _schema(model, "serialization")
+    return schema
 
 
 def _annotations(method: str) -> types.ToolAnnotations:

@@ -86,15 +86,9 @@ class Gateway:
 
     async def serve(self, turn: Turn) -> None:
         """One request from its head to the end of its answer."""
-        try:
-            if turn.path in _HEALTH:
-                await self._answer_health(turn)
-            else:
-                await self._handle(turn)
-        finally:
-            turn.end()
-
-    async def _handle(self, turn: Turn) -> None:
+        if turn.path in _HEALTH:
+            await self._answer_health(turn)
+            return
         exchange = Exchange(
             f"{self._prefix}{next(self._ids):08x}",
             turn.method,
@@ -111,13 +105,17 @@ class Gateway:
             await refuse(sorry, exchange, turn, [])
         finally:
             self._inflight -= 1
+            turn.end()
 
     async def _answer_health(self, turn: Turn) -> None:
         ready = turn.path == b"/livez" or not self._draining
         body = b"ok" if ready else b"draining"
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
         turn.start(200 if ready else 503, wire(headers), counted=True)
-        await turn.write(body, more=False)
+        try:
+            await turn.write(body, more=False)
+        finally:
+            turn.end()
 
     async def _lifespan(self, take: Receive, send: Send) -> None:
         await take()

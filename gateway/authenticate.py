@@ -39,7 +39,7 @@ def _presented(head: Head, query: bytes) -> str | None:
     found: str | None = None
     for value in head.credentials:
         found = _merge(found, _token(value))
-    if b"key=" in query:
+    if query and b"key=" in query:
         for part in query.split(b"&"):
             if part.startswith(b"key="):
                 found = _merge(found, unquote_to_bytes(part[4:]).decode("latin-1"))
@@ -71,7 +71,7 @@ def _known(snapshot: Snapshot, text: str) -> Client:
     # The digest covers every character, so what is stored under this id settles the form, too.
     public_id = credential.id_in(text)
     client = snapshot.clients.get(public_id) if text.startswith("wg_") else None
-    digest = credential.digest(snapshot.hash_key.expose(), text)
+    digest = snapshot.digest(text)
     # Compared on a miss too, so that time does not tell a known id from an unknown one.
     matches = hmac.compare_digest(digest, client.digest if client else _DUMMY)
     if client is None or not matches:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import lzma
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.resources import files
@@ -83,8 +83,12 @@ class Catalog:
 
     providers: Mapping[str, Provider]
     age_date: float
-    _listing: Mapping[str, tuple[str, ...]] = field(repr=False)
-    packed: bytes = field(default=b"", repr=False)
+    _listing: Mapping[str, tuple[str, ...]]
+    packed: bytes = b""
+
+    def __repr__(self) -> str:
+        # Written out it is a megabyte, and whoever shows a task that came to it would show it all.
+        return f"<Catalog: {len(self.providers)} providers>"
 
     def lists(self, provider: str, model: str) -> bool:
         entry = self.providers.get(provider)

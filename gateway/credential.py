@@ -83,7 +83,21 @@ def stands_in(raw: bytes) -> bool:
 
 def digest(hash_key: bytes, text: str) -> bytes:
     """What is stored of a key or token: keyed BLAKE2b, 32 bytes (RFC 7693; a MAC by itself)."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), key=hash_key, digest_size=32).digest()
+    return Hasher(hash_key)(text)
+
+
+class Hasher:
+    """`digest` with one key, which is taken in once for many texts."""
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, hash_key: bytes) -> None:
+        self._keyed = blake2b(key=hash_key, digest_size=32)
+
+    def __call__(self, text: str) -> bytes:
+        made = self._keyed.copy()
+        made.update(text.encode("utf-8", "surrogatepass"))
+        return made.digest()
 
 
 def _draw(length: int) -> str:

@@ -23,6 +23,7 @@ from gateway.vault import KeyRing, config_binding, is_reference
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.
 _IDENTITY = (b"accept-encoding", b"identity")
+_PLACE = b"\0"  # stands for the key where its header is planned: in no header, so in no template
 _MOST_PLANS = 4096
 _MOST_TARGETS = 64  # paths without a variable part; few are used with one config
 
@@ -49,8 +50,9 @@ def inject(
     if plan.replaced:
         sent = [pair for pair in sent if pair[0] not in plan.replaced]
     sent = sent + _missing(plan.defaults, sent) + plan.added
-    if not signed:
-        sent += DIALECTS[config.dialect].authorize(config, secret.expose())
+    if plan.keyed is not None:
+        name, before, after = plan.keyed
+        sent.append((name, before + secret.expose() + after))
     sent.append(_IDENTITY)
     if length is not None:
         sent.append((b"content-length", b"%d" % length))
@@ -63,10 +65,11 @@ def inject(
 class _Plan:
     """What is the same for every request to one config. Holds nothing secret.
 
+    `keyed`: the header that carries the key, and what stands there before and after it.
     `replaced`: headers a client may send and this config sets itself.
     """
 
-    __slots__ = ("_config", "_targets", "added", "bound", "defaults", "origin", "replaced")
+    __slots__ = ("_config", "_targets", "added", "bound", "defaults", "keyed", "origin", "replaced")
 
     def __init__(self, config: ProviderConfig) -> None:
         dialect = DIALECTS[config.dialect]
@@ -74,8 +77,9 @@ class _Plan:
         self._targets: dict[bytes, bytes] = {}
         self.origin = _origin(config.base_url)
         self.bound = config_binding(config)
-        keys = [] if config.auth_type == "aws_sigv4" else dialect.authorize(config, b"")
-        self.added = _added(config, keys)
+        keys = [] if config.auth_type == "aws_sigv4" else dialect.authorize(config, _PLACE)
+        self.keyed = _keyed(keys)
+        self.added = _added(config, keys) + [pair for pair in keys if _PLACE not in pair[1]]
         self.defaults = dialect.defaults(config)
         ours = {name for name, _ in (*keys, *self.added)}
         self.replaced = frozenset(name for name in ours if may_go_upstream(name))
@@ -90,6 +94,13 @@ class _Plan:
         if not query and match.model is None and len(self._targets) < _MOST_TARGETS:
             self._targets[match.rest] = target
         return target
+
+
+def _keyed(keys: Headers) -> tuple[bytes, bytes, bytes] | None:
+    found = [(name, *value.split(_PLACE)) for name, value in keys if _PLACE in value]
+    # A dialect that encodes the key, or says it twice, needs more than a place to put it.
+    assert len(found) <= 1
+    return (found[0][0], found[0][1], found[0][2]) if found else None
 
 
 _plans: dict[int, tuple[ProviderConfig, _Plan]] = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.windows.redis import RedisWindows
 
 _MOST_BUCKETS = 65_536
-_NOBODY = Client(id="", digest=b"", scope="", name="")
+NOBODY = Client(id="", digest=b"", scope="", name="")
 _OWNERS = {"client": "this key", "gateway": "the gateway", "config": "the provider config"}
 
 Gateway = tuple[str, RateLimit]  # its scope id and limit
@@ -60,17 +60,21 @@ class Limiter:
         index, count = self._share
         return f"<Limiter: worker {index + 1} of {count}, {self._redis or self._windows!r}>"
 
+    def at_hand(self, client: Client, gateway: Gateway | None, config: ProviderConfig) -> bool:
+        """Count the request where that needs no waiting and nothing is refused; else count it not.
+
+        False leaves it to `admit`.
+        """
+        if client.limit is None and gateway is None and config.limit is None:
+            return True
+        if self._redis is not None:
+            return False
+        return count_at_hand(self._which(client, gateway, config), self._clock())
+
     async def admit(self, client: Client, gateway: Gateway | None, config: ProviderConfig) -> None:
         """Count the request, or raise RateLimited with the facts of the limit that is used up."""
-        if client.limit is None and gateway is None and config.limit is None:
-            return
-        buckets, now = self._which(client, gateway, config), self._clock()
-        if self._redis is not None or not count_at_hand(buckets, now):
-            await self._admit(buckets, now)
-
-    async def admit_again(self, config: ProviderConfig) -> None:
-        """Count a request that is admitted already against one more config. Raises RateLimited."""
-        await self.admit(_NOBODY, None, config)
+        if not self.at_hand(client, gateway, config):
+            await self._admit(self._which(client, gateway, config), self._clock())
 
     async def left(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig

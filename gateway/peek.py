@@ -17,7 +17,7 @@ LONGEST_MODEL: Final = 1024  # characters; the longest real ones are ARNs of abo
 _MOST_STRINGS: Final = 100_000  # where the top level has to be walked
 
 
-class Peek(NamedTuple):
+class Peek(msgspec.Struct, frozen=True, gc=False):
     """`model` None: absent, null or empty. `include_usage` None: no stream_options in the body."""
 
     model: str | None

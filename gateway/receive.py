@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from urllib.parse import quote
 
+import msgspec
+
 from gateway import paths
 from gateway.authenticate import authenticate
 from gateway.catalog import Catalog
 from gateway.client import edge
 from gateway.client.back import wire
-from gateway.client.body import Body, outgoing, read_body, read_whole
+from gateway.client.body import Body, body_at_hand, outgoing, read_body, read_whole
 from gateway.client.head import Head
 from gateway.client.notes import notes_of
 from gateway.client.turn import Turn
@@ -26,14 +28,14 @@ from gateway.exchange import Attempt, Exchange
 from gateway.forward import forward
 from gateway.health import Samples
 from gateway.inject import inject
-from gateway.limit import Gateway, Limiter, limit_of_gateway
+from gateway.limit import NOBODY, Gateway, Limiter, limit_of_gateway
 from gateway.paths import Match
 from gateway.providers import NO_STREAM_OPTIONS
 from gateway.record import RequestLog, record
 from gateway.refuse import refuse
 from gateway.resolve import Ask, resolve
 from gateway.settings import Settings
-from gateway.shapes import Candidate, Client, Headers, ProviderConfig
+from gateway.shapes import Candidate, Client, Headers
 from gateway.snapshot import Snapshot
 from gateway.stream import Heartbeats, stream
 from gateway.trace import PATH as PATH_OF_TRACE
@@ -111,23 +113,19 @@ async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | N
             snapshot, house.catalog, client, exchange, turn, now=now, notes=notes_of(exchange)
         )
         return None
-    body = await read_body(turn, match, head, house.settings.max_body_bytes)
+    most = house.settings.max_body_bytes
+    body = body_at_hand(turn, match, head, most) or await read_body(turn, match, head, most)
     exchange.model = match.model if match.model is not None else body.model
     exchange.stream = body.stream
     ask = Ask(client, match, exchange.model, head.narrow, now)
     candidates = resolve(snapshot, house.catalog, ask)
     gateway = limit_of_gateway(snapshot, match, client)
-    whole = body.absent or turn.exhausted
-    errand = _Errand(exchange, turn, head, match, client, body, gateway, whole)
+    errand = _Errand(exchange, turn, head, match, client, body, gateway)
     return await _reach(house, errand, candidates)
 
 
-@dataclass(slots=True)
-class _Errand:
-    """What every attempt to have one request answered needs.
-
-    `whole`: its body has been read to the end, so it can be sent more than once.
-    """
+class _Errand(msgspec.Struct):
+    """What every attempt to have one request answered needs."""
 
     exchange: Exchange
     turn: Turn
@@ -136,23 +134,22 @@ class _Errand:
     client: Client
     body: Body
     gateway: Gateway | None  # the limit of the gateway it came through
-    whole: bool
     counted: bool = False  # against the limits of its key and gateway
 
 
 async def _reach(house: Furniture, errand: _Errand, candidates: tuple[Candidate, ...]) -> Answer:
     """The first answer that is to be passed on, of each candidate at most one."""
-    exchange, last = errand.exchange, candidates[-1]
+    exchange, last, whole = errand.exchange, candidates[-1], errand.body.whole
     for candidate in candidates:
         exchange.candidate = candidate
         try:
             answer = await _attempt(house, errand, candidate)
         except GatewayError as error:
-            if candidate is last or not goes_on(error, exchange.method, whole=errand.whole):
+            if candidate is last or not goes_on(error, exchange.method, whole=whole):
                 raise
             _abandon(exchange, candidate, None, error.code)
             continue
-        if candidate is last or not goes_on(answer.status, exchange.method, whole=errand.whole):
+        if candidate is last or not goes_on(answer.status, exchange.method, whole=whole):
             return answer
         answer.abort()
         _abandon(exchange, candidate, answer.status, f"http_{answer.status}")
@@ -161,9 +158,14 @@ async def _reach(house: Furniture, errand: _Errand, candidates: tuple[Candidate,
 
 async def _attempt(house: Furniture, errand: _Errand, candidate: Candidate) -> Answer:
     exchange, turn, match = errand.exchange, errand.turn, errand.match
-    await _admit(house.limiter, errand, candidate.config)
+    config, limiter = candidate.config, house.limiter
+    # It counts once against its key and gateway, and once against each config it tries.
+    client, gateway = (NOBODY, None) if errand.counted else (errand.client, errand.gateway)
+    if not limiter.at_hand(client, gateway, config):
+        await limiter.admit(client, gateway, config)
+    errand.counted = True
     turn.watch()
-    exchange.hide_usage = _asks_usage(house.settings, match, errand.body, candidate.config.provider)
+    exchange.hide_usage = _asks_usage(house.settings, match, errand.body, config.provider)
     name = candidate.sent_as
     # A model in the path is renamed there; what the body says of it is the client's own business.
     model = name if match.model is None else None
@@ -180,15 +182,6 @@ async def _attempt(house: Furniture, errand: _Errand, candidate: Candidate) -> A
     )
     exchange.sent = perf_counter()
     return await forward(house.engine, outbound)
-
-
-async def _admit(limiter: Limiter, errand: _Errand, config: ProviderConfig) -> None:
-    """A request counts once against its key and gateway, and once against each config it tries."""
-    if errand.counted:
-        await limiter.admit_again(config)
-    else:
-        await limiter.admit(errand.client, errand.gateway, config)
-        errand.counted = True
 
 
 def _abandon(exchange: Exchange, candidate: Candidate, status: int | None, code: str) -> None:

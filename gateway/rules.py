@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from gateway.catalog import Catalog
 from gateway.dialects.table import speaks
@@ -23,7 +25,7 @@ from gateway.snapshot import Snapshot
 LONGEST: Final = 256  # characters of a client's text that are worth remembering
 
 
-class Ask(NamedTuple):
+class Ask(msgspec.Struct, frozen=True):
     """What the client asked for; `narrow` is its `wardgate-config` header, `now` Unix seconds."""
 
     client: Client

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import credential
 from gateway.errors import SealBroken
 from gateway.shapes import (
     GLOBAL,
@@ -50,7 +51,18 @@ class Snapshot:
     # By scope: the (provider, model) pairs switched off in it.
     disabled: Mapping[str, frozenset[tuple[str, str]]] = field(default_factory=dict)
     # Whatever readers derive from this one table and want to keep as long as it lives.
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot: revision {self.revision}, {len(self.clients)} client keys>"
+
+    def digest(self, text: str) -> bytes:
+        """What is stored of a client key."""
+        hasher = self.memo.get("hasher")
+        if hasher is None:
+            hasher = self.memo["hasher"] = credential.Hasher(self.hash_key.expose())
+        found: bytes = hasher(text)
+        return found
 
     def chain(self, scope_id: str) -> tuple[str, ...]:
         """The scopes whose configs are visible from one: itself and its parents, nearest first,

@@ -91,11 +91,13 @@ class _Flow:
             ended = answer.ended and tap.complete
             if self._hider is not None:
                 piece = self._hider.passing(piece) + (self._hider.rest() if ended else b"")
-            if self._back is None and not turn.full:
+            if turn.full():
+                await self.write(piece, more=not ended)
+            else:
+                if self._back is not None:
+                    self._begin(self._back)
                 turn.put(piece, more=not ended)
                 self.done = ended
-            else:
-                await self.write(piece, more=not ended)
             if ended:
                 break
         await self._end()
@@ -110,7 +112,7 @@ class _Flow:
 
     async def write(self, piece: bytes, *, more: bool) -> None:
         if self._back is not None:
-            self._start(self._back)
+            self._begin(self._back)
         self._writing = True
         await self._turn.write(piece, more=more)
         self.done, self._writing = not more, False
@@ -147,12 +149,9 @@ class _Flow:
         elif event.startswith(b"event:"):
             await self.write(b"\n" + event, more=True)
 
-    def _start(self, back: Back) -> None:
-        exchange, status, events = (
-            self._exchange,
-            self._answer.status,
-            isinstance(self.tap, EventTap),
-        )
+    def _begin(self, back: Back) -> None:
+        exchange, status = self._exchange, self._answer.status
+        events = isinstance(self.tap, EventTap)
         exchange.answering, exchange.status = True, status
         # A length there is of a body that is not sent, or of one that we take something out of.
         uncounted = status in (204, 304) or self._hider is not None

@@ -37,6 +37,9 @@ _KEK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _GENERATED = "generated-"
 _MAKE_ONE = "make one with `openssl rand -base64 32`"
 
+# A data key's cipher, the nonce, and the secret that is sealed with them.
+_Unwrapped = tuple[AESGCM, bytes, bytes]
+
 
 class KeyRing:
     """Master keys by id, oldest first; the last one seals, every one opens."""
@@ -48,7 +51,7 @@ class KeyRing:
             raise ValueError(f"a master key is a short id and exactly {KEY_BYTES} bytes")
         self._keys = tuple(keys)
         self._ciphers = {name: AESGCM(key) for name, key in keys}
-        self._data_keys: dict[bytes, tuple[AESGCM, bytes]] = {}  # by sealed blob
+        self._data_keys: dict[bytes, _Unwrapped] = {}  # by sealed blob
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self.ids)})"
@@ -86,12 +89,12 @@ class KeyRing:
         """
         known = self._data_keys.get(sealed)
         try:
-            cipher, rest = known if known is not None else self._unwrap(sealed, bound)
-            return Secret(cipher.decrypt(rest[:_NONCE], rest[_NONCE:], _SECRET_LABEL + bound))
+            cipher, nonce, secret = known if known is not None else self._unwrap(sealed, bound)
+            return Secret(cipher.decrypt(nonce, secret, _SECRET_LABEL + bound))
         except (InvalidTag, ValueError):
             raise SealBroken("wrong master key, wrong row, or edited bytes") from None
 
-    def _unwrap(self, sealed: bytes, bound: bytes) -> tuple[AESGCM, bytes]:
+    def _unwrap(self, sealed: bytes, bound: bytes) -> _Unwrapped:
         """The data key's cipher, and what it has sealed."""
         name, start = _head(sealed)
         cipher = self._ciphers.get(name)
@@ -99,7 +102,8 @@ class KeyRing:
             raise SealBroken(f"sealed with master key {name!r}, which is not in the key ring")
         wrapped, rest = sealed[start : start + _WRAPPED], sealed[start + _WRAPPED :]
         key_bound = _KEY_LABEL + sealed[:start] + bound
-        opened = AESGCM(cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], key_bound)), rest
+        data_key = AESGCM(cipher.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], key_bound))
+        opened = data_key, rest[:_NONCE], rest[_NONCE:]
         if len(self._data_keys) >= _MOST_DATA_KEYS:
             self._data_keys.clear()
         self._data_keys[sealed] = opened

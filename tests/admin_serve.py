@@ -22,11 +22,13 @@ from admin.probe import Prober
 from gateway import catalog
 from gateway.settings import Settings
 from gateway.vault import KeyRing
+from tests.desks import copy_store
 from tests.serve import serving
 
 # Every stored key of the tests carries this; it must turn up nowhere.
 CANARY = "c4n4ry7f3e"
 KEY = f"sk-test-{CANARY}-0123456789abcdef-WXYZ"
+RING = KeyRing([("test", bytes(range(32)))])
 PREVIEW = "sk-...WXYZ"
 METRICS = b"# TYPE wardgate_up gauge\nwardgate_up 1.0\n"
 ACCOUNT = "0123456789abcdef0123456789abcdef"
@@ -73,7 +75,8 @@ async def admin(
 ) -> AsyncIterator[Admin]:
     """The admin app over a store in `folder`; `given` are settings."""
     settings = Settings(data_dir=folder, **given)
-    desk = await open_desk(settings, KeyRing([("test", bytes(range(32)))]), catalog.load())
+    await copy_store(folder / "wardgate.db", RING)
+    desk = await open_desk(settings, RING, catalog.load())
     try:
         _, root = await tokens.create(desk, LOCAL, "root", (Grant("superadmin", "global"),))
         identities = oidc.identities(settings)

@@ -30,8 +30,8 @@ from gateway.shapes import ProviderConfig
 from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Timeouts
 from gateway.upstream.tls import tls_context
+from tests.certificate import certificate, server_side
 from tests.serve import serving
-from tests.test_upstream_tls import certificate, server_side
 from tests.world import LOOPBACK, World, settings
 
 REGION = "eu-west-1"

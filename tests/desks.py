@@ -28,7 +28,7 @@ from gateway.store.compile import compile_snapshot
 from gateway.vault import KeyRing, config_binding
 
 RING = KeyRing([("test", b"0123456789abcdef0123456789ABCDEF")])
-_EMPTY: list[bytes] = []
+_EMPTY: dict[KeyRing, bytes] = {}
 KEY = "sk-proj-canary-0123456789abcdefghij"
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 GROUP_ADMIN = Actor("g", "group admin", (Grant("GroupAIProviders.Manage", GROUP),))
@@ -51,7 +51,7 @@ async def opened(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
         "data_dir": folder,
         "allowed_upstream_cidrs": (ip_network("127.0.0.0/8"),),
     }
-    await _copy_store(folder / "wardgate.db")
+    await copy_store(folder / "wardgate.db", RING)
     desk = await open_desk(Settings(**{**given, **changed}), RING, catalog.load(), Clock())
     try:
         yield desk
@@ -59,14 +59,15 @@ async def opened(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
         await desk.aclose()
 
 
-async def _copy_store(path: Path) -> None:
-    if not _EMPTY:
+async def copy_store(path: Path, ring: KeyRing) -> None:
+    """Lay an empty store at `path`, unless one is there: migrating each one anew takes longer."""
+    if ring not in _EMPTY:
         with tempfile.TemporaryDirectory() as folder:
             settings = Settings(data_dir=Path(folder))
-            await (await open_desk(settings, RING, catalog.load())).aclose()
-            _EMPTY.append(files(Path(folder))["wardgate.db"])
+            await (await open_desk(settings, ring, catalog.load())).aclose()
+            _EMPTY[ring] = files(Path(folder))["wardgate.db"]
     with contextlib.suppress(FileExistsError), path.open("xb") as file:
-        file.write(_EMPTY[0])
+        file.write(_EMPTY[ring])
 
 
 def later(desk: Desk, seconds: float = 1.0) -> None:

@@ -154,11 +154,11 @@ class Job:
     leave: Leave | None = None
 
 
-def plain(key: bytes, body: bytes) -> Job:
+def plain(key: bytes, body: bytes, kind: str = "json") -> Job:
     """A JSON request that is answered at once, as often as it is sent."""
     received = body.replace(b"openai/", b"", 1)
-    plan = Plan(0, "json", 0, 0, "length", "no", _NEVER, crc32(received))
-    answer = b"".join(ANSWERS["json"]).replace(_TAG, b"%08x" % 0)
+    plan = Plan(0, kind, 0, 0, "length", "no", _NEVER, crc32(received))
+    answer = b"".join(ANSWERS[kind]).replace(_TAG, b"%08x" % 0)
     return Job(plan, request_of(key, plan, body), answer)
 
 

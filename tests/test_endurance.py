@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
@@ -21,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
-from typing import cast
 
 import msgspec
 
@@ -30,6 +28,7 @@ from gateway.process.pipe import Boot, Pipe, Serving, Stop, connect, spell
 from gateway.snapshot import pack
 from gateway.vault import KeyRing
 from tests.bench import processes
+from tests.caller import Caller
 from tests.endurance import (
     PATIENCE,
     UPSTREAM_KEY,
@@ -37,19 +36,18 @@ from tests.endurance import (
     Job,
     Mix,
     Provider,
-    hang_up,
     plain,
-    unframed,
 )
 from tests.houses import environment, until
+from tests.large_bodies import BODIES, posting
 from tests.world import World, settings
 
 SOAK = os.environ.get("SOAK")
 STREAMS, CANCELLED = (20_000, 10_000) if SOAK else (1_500, 500)
 CALLERS = 100
-LARGE, RATE, SECONDS = 10 * 1024 * 1024, 200, 10.0 if SOAK else 1.0
+RATE, SECONDS = 200, 10.0 if SOAK else 1.0
 MOST_DELAY = 50 if SOAK else 100  # ms; a second of 200 requests says little of their 99th part
-SMALL = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello"}]}'
+SMALL = b'{"model":"claude-sonnet-4-5","messages":[{"role":"user","content":"Hello"}]}'
 KEK = ("test", bytes(range(32)))
 SAY = logging.getLogger("endurance").info
 
@@ -144,15 +142,16 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[House]:
-    """A worker with one key and two configs."""
+async def house(folder: Path, elsewhere: socket.socket | None = None) -> AsyncIterator[House]:
+    """A worker with one key and two configs; OpenAI's provider may listen `elsewhere`."""
     loop = asyncio.get_running_loop()
     world = World(ring=KeyRing([KEK]))
     key = world.key().encode()
     book = Book(key)
     provider = await loop.create_server(partial(Provider, book), "127.0.0.1", 0, backlog=2048)
     url = f"http://127.0.0.1:{provider.sockets[0].getsockname()[1]}/v1"
-    world.config("openai", url, secret=UPSTREAM_KEY.decode())
+    openai = url if elsewhere is None else f"http://127.0.0.1:{elsewhere.getsockname()[1]}/v1"
+    world.config("openai", openai, secret=UPSTREAM_KEY.decode())
     world.config("anthropic", url, dialect="anthropic", secret=UPSTREAM_KEY.decode())
     (folder / "snapshot").write_bytes(pack(world.snapshot(), world.ring))
     async with provider, started(folder) as worker:
@@ -187,109 +186,6 @@ async def started(folder: Path) -> AsyncIterator[Worker]:
         await process.communicate()
 
 
-class Caller(asyncio.Protocol):
-    """One connection to the gateway; plays one job after another and says how each ended."""
-
-    def __init__(self, book: Book) -> None:
-        self.book = book
-        self.usable, self.lost, self.left = True, False, False
-        self.got = bytearray()
-        self.over: asyncio.Future[None] | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.usable, self.lost = False, True
-        self._end()
-
-    async def play(self, job: Job) -> None:
-        """Send the request and read its answer to the end planned, or whichever comes."""
-        loop = asyncio.get_running_loop()
-        self.job, self.left, self.got = job, False, bytearray()
-        self.body_at = self.length = 0
-        self.over = loop.create_future()
-        leave, timer = job.leave, None
-        self.transport.write(job.request if leave is None else job.request[: leave.sent])
-        if leave is not None:
-            timer = loop.call_later(leave.after, self._leave)
-        try:
-            await asyncio.wait_for(self.over, PATIENCE)
-            self.book.ends[self._judged(job)] += 1
-        except TimeoutError:
-            self._complain("nothing more came")
-        except ValueError as error:
-            self._complain(f"this is no answer: {error}")
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        self.got += data
-        if self.over is None or self.over.done():
-            self.book.wrong.append(f"bytes that belong to no request: {bytes(self.got[:300])!r}")
-        elif self.job.leave is not None and len(self.got) >= self.job.leave.seen:
-            self._leave()
-        elif self._complete():
-            self._end()
-
-    def _complete(self) -> bool:
-        if not self.body_at:
-            end = self.got.find(b"\r\n\r\n") + 4
-            if end < 4:
-                return False
-            self.body_at, head = end, bytes(self.got[:end]).lower()
-            length = head.partition(b"\r\ncontent-length: ")[2].partition(b"\r\n")[0]
-            self.length = end + int(length) if length else 0
-        if self.length:
-            return len(self.got) == self.length
-        return self.got.endswith(b"\r\n0\r\n\r\n")
-
-    def _leave(self) -> None:
-        assert self.job.leave is not None
-        if not self.lost:
-            self.left, self.usable = True, False
-            hang_up(self.transport, reset=self.job.leave.reset)
-
-    def _end(self) -> None:
-        if self.over is not None and not self.over.done():
-            self.over.set_result(None)
-
-    def _judged(self, job: Job) -> str:
-        """How it ended: "whole", "left", "refused", "broken", or "told" first; else "wrong"."""
-        complete, cut = self._complete(), job.plan.cut != "no"
-        if not self.body_at:
-            return "left" if self.left else self._complain("closed without an answer")
-        body, status = bytes(self.got[self.body_at :]), bytes(self.got[9:12])
-        if not self.length:
-            body, complete = unframed(body)
-        if status != b"200":
-            fits = cut and complete and status == b"502" and "error" in json.loads(body)
-            return "refused" if fits else self._complain("an error answer")
-        if self.left:
-            return "left" if job.answer.startswith(body) else self._complain("another answer")
-        if complete:
-            fits = body == job.answer and not cut
-            return "whole" if fits else self._complain("not this answer, or one cut, as if whole")
-        return self._broken(job, body) if cut else self._complain("broken off")
-
-    def _broken(self, job: Job, body: bytes) -> str:
-        """What came before the cut must be here, and where an event can say so, one must."""
-        before = job.plan.before_cut()
-        told, kind = body.removeprefix(before), job.plan.kind
-        if not body.startswith(before) or not before:
-            return self._complain("less than came before the cut, or no error answer")
-        if kind == "messages" or (kind == "chat" and before.endswith(b"\n\n")):
-            fits = "error" in json.loads(told.rpartition(b"data: ")[2]) and told.endswith(b"\n\n")
-            return "told" if fits else self._complain("not told of the cut")
-        return self._complain("bytes that nobody sent") if told else "broken"
-
-    def _complain(self, what: str) -> str:
-        seen = bytes(self.got[:300]), bytes(self.got[-300:])
-        self.book.wrong.append(f"{what}: {self.job.plan} {self.job.leave} {len(self.got)} {seen}")
-        return "wrong"
-
-
 async def test_nothing_is_left_of_streams_whole_left_or_cut(tmp_path: Path) -> None:
     async with house(tmp_path) as at:
         before = await at.state()
@@ -320,13 +216,14 @@ async def test_all_succeed_after_cancellations_at_random_moments(tmp_path: Path)
 async def test_large_bodies_delay_nobody(tmp_path: Path) -> None:
     delays: dict[str, float] = {}
     async with contextlib.AsyncExitStack() as stack:
+        elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         with processes.on_core(processes.PEER_CORE):
-            at = await stack.enter_async_context(house(tmp_path))
+            at = await stack.enter_async_context(house(tmp_path, elsewhere))
         stack.enter_context(processes.on_core(processes.LOAD_CORE))
         await paced(at)
         quiet = p99(await paced(at))
-        for name, body in large_bodies():
-            async with posting(at, plain(at.book.key, body)):
+        for name in BODIES:
+            async with posting(at.worker.port, elsewhere, at.book.key, name):
                 for _ in range(3):  # what else the machine does adds to it, and takes nothing away
                     more = p99(await paced(at)) - quiet
                     delays[name] = min(more, delays.get(name, more))
@@ -338,42 +235,10 @@ async def test_large_bodies_delay_nobody(tmp_path: Path) -> None:
     assert max(delays.values()) < MOST_DELAY * slow, delays
 
 
-def large_bodies() -> Iterator[tuple[str, bytes]]:
-    """10 MiB each. A model with its config's name in front of it is spelled anew on its way."""
-    turn, text = b'{"role":"user","content":"%b"}', "du texte déjà vu\\n".encode()
-    many = b",".join([turn % (text * 1000)] * (LARGE // 20_000))
-    keys = b",".join(b'"%06x":1' % number for number in range(LARGE // 10))
-    tools = b'],"tools":[{"type":"function","function":{"name":"f","parameters":{%b}}}' % keys
-    for name in ("gpt-4o-mini", "openai/gpt-4o-mini"):
-        ask = b'{"model":"%b","messages":[%%b]}' % name.encode()
-        yield f"one string for {name}", ask % (turn % (text * (LARGE // len(text))))
-        yield f"many messages for {name}", ask % many
-    yield "a million keys", b'{"model":"gpt-4o-mini","messages":[%b]}' % tools
-
-
-@contextlib.asynccontextmanager
-async def posting(at: House, job: Job) -> AsyncIterator[None]:
-    """One client sends `job` again and again while the block runs."""
-    caller, over = await at.caller(), asyncio.Event()
-
-    async def post() -> int:
-        times = 0
-        while not over.is_set() and not at.book.wrong:
-            await caller.play(job)
-            times += 1
-        return times
-
-    task = asyncio.create_task(post())
-    yield
-    over.set()
-    assert await task > 1
-    caller.transport.close()
-
-
 async def paced(at: House) -> list[float]:
     """Milliseconds each of RATE small requests a second took, less the time that the worker or
     this process stood in line for a core: others' doing."""
-    job, both = plain(at.book.key, SMALL), (at.worker.process.pid, os.getpid())
+    job, both = plain(at.book.key, SMALL, "messages"), (at.worker.process.pid, os.getpid())
     took: list[float] = []
     idle: list[Caller] = []
 

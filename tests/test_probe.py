@@ -18,10 +18,10 @@ from gateway.shapes import GLOBAL, Secret
 from gateway.store import configs as rows
 from gateway.store import proofs
 from tests import desks, probing
+from tests.certificate import certificate, server_side
 from tests.desks import KEY, add, later, refused
 from tests.probing import in_json, models, probe
 from tests.serve import free_port
-from tests.test_upstream_tls import certificate, server_side
 
 
 @pytest.fixture

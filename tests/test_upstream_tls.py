@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
-import ssl
 import sys
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from admin.demo.upstream import Script, Upstream
 from gateway.addresses import AddressPolicy
 from gateway.errors import UpstreamError
 from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Outbound, Timeouts
+from tests.certificate import certificate, server_side
 from tests.world import LOOPBACK
 
 ASK = """
@@ -38,42 +32,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-def certificate(folder: Path, name: str) -> Path:
-    """A self-signed certificate and its key in one file, for an address or a host name."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    other = x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([other]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / f"{name}.pem"
-    file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + made.public_bytes(serialization.Encoding.PEM)
-    )
-    return file
-
-
-def server_side(file: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(file)
-    return context
 
 
 async def ask_trusting(file: Path, origin: str) -> tuple[int | None, str]:

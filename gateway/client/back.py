@@ -13,10 +13,15 @@ from typing import Final
 from gateway.client.hygiene import may_come_back
 from gateway.shapes import Headers
 
-_PASSES, _STAYS, _WEIGHS = range(3)
-_WEIGHED: Final = frozenset(
-    {b"content-type", b"content-encoding", b"content-length", b"x-request-id", b"connection"}
-)
+# What a name means: it passes, it stays here, or somebody looks at its value.
+_PASSES, _STAYS, _TYPE, _ENCODING, _LENGTH, _NAMES, _CONNECTION = range(7)
+_WEIGHED: Final = {
+    b"content-type": _TYPE,
+    b"content-encoding": _ENCODING,
+    b"content-length": _LENGTH,
+    b"x-request-id": _NAMES,
+    b"connection": _CONNECTION,
+}
 _CONTROL: Final = bytes((*range(9), *range(10, 32), 127))
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _LINE_END: Final = b"\r\n"
@@ -41,25 +46,23 @@ class Back:
     def __init__(self, headers: Headers) -> None:
         self.kind = b""
         self.encoded = self.counted = self.named = False
-        self._passing = passing = list[tuple[bytes, bytes]]()
+        passing: Headers = []
         listed: set[bytes] | None = None
+        meanings = _MEANINGS
         for pair in headers:
             name, value = pair
-            meaning = _MEANINGS.get(name)
-            if meaning is None:
-                meaning = _meaning(name)
-            if meaning == _STAYS:
-                continue
-            if meaning == _WEIGHS:
-                if name == b"connection":
-                    listed = (listed or set()) | _listed(value)
-                    continue
-                self._weigh(name, value)
-            passing.append(pair)
+            meaning = meanings[name] if name in meanings else _meaning(name)
+            if meaning == _CONNECTION:
+                listed = (listed or set()) | _listed(value)
+            elif meaning != _STAYS:
+                if meaning != _PASSES:
+                    self._weigh(meaning, value)
+                passing.append(pair)
         if listed:
-            self._passing = [pair for pair in passing if pair[0] not in listed]
+            passing = [pair for pair in passing if pair[0] not in listed]
             self.counted = self.counted and b"content-length" not in listed
             self.named = self.named and b"x-request-id" not in listed
+        self._passing = passing
 
     def lines(self, *, events: bool = False, without: frozenset[bytes] = frozenset()) -> bytes:
         """The headers that may reach the client, as on the wire, but for those in `without`."""
@@ -74,12 +77,12 @@ class Back:
             lines = wire([pair for pair in passing if not _BAD_VALUE.search(pair[1])])
         return lines + _OF_EVENTS if events else lines
 
-    def _weigh(self, name: bytes, value: bytes) -> None:
-        if name == b"content-type":
+    def _weigh(self, meaning: int, value: bytes) -> None:
+        if meaning == _TYPE:
             self.kind = self.kind or value.lower()
-        elif name == b"content-length":
+        elif meaning == _LENGTH:
             self.counted = self.counted or not _BAD_VALUE.search(value)
-        elif name == b"x-request-id":
+        elif meaning == _NAMES:
             self.named = self.named or not _BAD_VALUE.search(value)
         elif value.lower() != b"identity":
             self.encoded = True
@@ -102,7 +105,7 @@ def _meaning(name: bytes) -> int:
 
 
 # What providers really send, looked up without a call.
-_MEANINGS: Final = dict.fromkeys(_WEIGHED, _WEIGHS) | {
+_MEANINGS: Final = _WEIGHED | {
     name: _meaning(name)
     for name in (
         *(b"date", b"server", b"cache-control", b"transfer-encoding", b"set-cookie", b"alt-svc"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 from gateway import peek
 from gateway.client.head import Head
@@ -20,11 +21,13 @@ _LARGE = 1024 * 1024
 _FORM_HEAD = 64 * 1024  # SDKs put the form's fields before its files
 
 
-@dataclass(slots=True)
-class Body:
-    """`head` is what has been read; `length` the length the client announced, if it did."""
+class Body(msgspec.Struct):
+    """`head` is what has been read, `whole`: all there is of it, so it can be sent more than once.
+    `length` is the length the client announced, if it did.
+    """
 
     head: bytes = b""
+    whole: bool = False
     absent: bool = False
     json: bool = False
     length: int | None = None
@@ -35,13 +38,25 @@ class Body:
     scan: peek.Scan | None = None  # of a JSON body that came in several pieces
 
 
+def body_at_hand(turn: Turn, match: Match, head: Head, limit: int) -> Body | None:
+    """A JSON body that came with its head, as nearly all do; None leaves it to `read_body`.
+
+    Raises Malformed for what is not JSON.
+    """
+    here = turn.whole and 0 < turn.waiting <= min(limit, _LARGE)
+    if not here or match.endpoint.body != "json" or head.encoded:
+        return None
+    content = turn.take()
+    return _json(content, peek.peek(content))
+
+
 async def read_body(turn: Turn, match: Match, head: Head, limit: int) -> Body:
     """Raise Malformed (not JSON where JSON is needed) or TooLarge."""
     turn.expects = head.expects and turn.version != "1.0"
     length = _length(head)
     empty = length == 0 if head.lengths else not head.encodings
     if empty and match.endpoint.model_in != "body":
-        return Body(absent=True)
+        return Body(absent=True, whole=True)
     if match.endpoint.body == "json":
         return await _read_json(turn, match, head, length, limit)
     if match.endpoint.body == "multipart":
@@ -56,7 +71,7 @@ def outgoing(
     if body.absent:
         return None, None
     head = _renamed(body, model)
-    if turn.exhausted:
+    if body.whole:
         return (peek.add_include_usage(head) if ask_usage else head), None
     grown = len(head) - len(body.head)
     return _rest(turn, head), None if body.length is None else body.length + grown
@@ -116,18 +131,22 @@ async def _read_json(turn: Turn, match: Match, head: Head, length: int | None, l
     scan = peek.Scan()
     content = await read_whole(turn, limit, scan)
     if not content and match.endpoint.model_in != "body":
-        return Body(length=0)
+        return Body(length=0, whole=True)
     fed = scan if scan.fed else None
     seen = peek.peek(content, fed)
     await _let_others_pass(content)
+    return _json(content, seen, fed)
+
+
+def _json(content: bytes, seen: peek.Peek, scan: peek.Scan | None = None) -> Body:
     return Body(
         content,
+        whole=True,
         json=True,
-        length=length,
         model=seen.model,
         stream=seen.stream,
         usage_asked=seen.include_usage is True,
-        scan=fed,
+        scan=scan,
     )
 
 
@@ -135,7 +154,8 @@ async def _read_form(turn: Turn, length: int | None) -> Body:
     kind = next((value for name, value in turn.headers if name == b"content-type"), b"")
     head = await _read_some(turn, _FORM_HEAD)
     form = peek.form_model(head, kind)
-    return Body(head, length=length, model=form.value if form else None, form=form)
+    model = form.value if form else None
+    return Body(head, whole=turn.exhausted, length=length, model=model, form=form)
 
 
 def _renamed(body: Body, model: str | None) -> bytes:

@@ -20,14 +20,19 @@ CREDENTIAL_HEADERS: Final = frozenset(
 # What narrows the choice of a config; the first one counts.
 _NARROWING: Final = frozenset({b"wardgate-config", b"cf-aig-byok-alias"})
 # What a name means: it passes, it stays here, or somebody looks at its value.
-_PASSES, _STAYS, _WEIGHS = range(3)
+_PASSES, _STAYS, _HOST, _LENGTH, _CREDENTIAL = range(5)
+_CONNECTION, _FRAMING, _ENCODING, _EXPECT, _NARROWS = range(5, 10)
 _NO_NAMES: Final = frozenset[bytes]()
-_WEIGHED: Final = (
-    CREDENTIAL_HEADERS
-    | _NARROWING
-    | {b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"connection"}
-    | {b"expect"}
-)
+_WEIGHED: Final = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"connection": _CONNECTION,
+    b"transfer-encoding": _FRAMING,
+    b"content-encoding": _ENCODING,
+    b"expect": _EXPECT,
+    **dict.fromkeys(CREDENTIAL_HEADERS, _CREDENTIAL),
+    **dict.fromkeys(_NARROWING, _NARROWS),
+}
 
 
 class Head:
@@ -59,44 +64,47 @@ class Head:
         self.narrow: str | None = None
         self.encoded = self.expects = False
         self._listed: Set[bytes] = _NO_NAMES
-        self.passing: Headers = []
-        passing, meanings = self.passing, _MEANINGS
+        passing: Headers = []
+        meanings = _MEANINGS
         for pair in headers:
             name, value = pair
             meaning = meanings[name] if name in meanings else _meaning(name)
-            if meaning == _PASSES:
-                plain = b"wg" not in value and b"%" not in value
-                if plain or not stands_in(value):
-                    passing.append(pair)
-            elif meaning == _WEIGHS:
-                self._weigh(name, value)
+            if meaning == _PASSES or (meaning != _STAYS and self._weigh(meaning, value)):
+                passing.append(pair)
+        # One search instead of one for each value. `find`, because `in` takes bytes for a number
+        # first, and raises and drops an error where they are none.
+        values = b"\n".join([value for _, value in passing])
+        if values.find(b"wg") >= 0 or values.find(b"%") >= 0:
+            passing = [pair for pair in passing if not stands_in(pair[1])]
         if self._listed:
-            self.passing = [pair for pair in passing if pair[0] not in self._listed]
+            passing = [pair for pair in passing if pair[0] not in self._listed]
+        self.passing = passing
 
     @property
     def framed(self) -> bool:
         return self.lengths > 0 or self.encodings > 0
 
-    def _weigh(self, name: bytes, value: bytes) -> None:
-        if name == b"host":
+    def _weigh(self, meaning: int, value: bytes) -> bool:
+        """Take note of the value. True if the header passes all the same."""
+        if meaning == _HOST:
             self.hosts += 1
-        elif name == b"content-length":
+        elif meaning == _LENGTH:
             self.lengths += 1
             self.length = value if self.length is None else self.length
-        elif name in CREDENTIAL_HEADERS:
+        elif meaning == _CREDENTIAL:
             self.credentials.append(value)
-        elif name == b"connection":
+        elif meaning == _CONNECTION:
             self._list(value)
-        elif name == b"transfer-encoding":
+        elif meaning == _FRAMING:
             self.encodings += 1
-        elif name == b"content-encoding":
+        elif meaning == _ENCODING:
             self.encoded = self.encoded or value != b"identity"
-            if not stands_in(value):
-                self.passing.append((name, value))
-        elif name == b"expect":
+            return True
+        elif meaning == _EXPECT:
             self.expects = self.expects or value.lower() == b"100-continue"
         elif self.narrow is None:
             self.narrow = value.decode("latin-1").strip()
+        return False
 
     def _list(self, value: bytes) -> None:
         """Headers that are between us and the client, because `connection` names them."""
@@ -111,7 +119,7 @@ def _meaning(name: bytes) -> int:
 
 
 # The names clients really send, looked up without a call.
-_MEANINGS: Final = dict.fromkeys(_WEIGHED, _WEIGHS) | {
+_MEANINGS: Final = _WEIGHED | {
     name: _meaning(name)
     for name in (
         *(b"accept", b"accept-encoding", b"accept-language", b"content-type", b"cookie"),

@@ -34,7 +34,6 @@ class Turn:
         "_head",
         "_listener",
         "_pieces",
-        "_size",
         "_slow",
         "_task",
         "_wake",
@@ -51,6 +50,7 @@ class Turn:
         "received",
         "upgrade",
         "version",
+        "waiting",
         "whole",
     )
 
@@ -72,10 +72,10 @@ class Turn:
         self.received = 0  # bytes that had come when the head was whole, at least the head's
         self.expects = False  # the client waits for "100 Continue" before it sends its body
         self.whole = False  # the body has arrived to its end
+        self.waiting = 0  # bytes of it that have arrived and are not taken
         self.answered = False
         self.gone = False
         self._pieces: list[bytes] = []
-        self._size = 0  # bytes that have arrived and are not taken
         self._head = b""
         self._framing: Framing = "none"
         self._wake: Wake | None = None
@@ -92,7 +92,11 @@ class Turn:
         """
         while not self._pieces and not self.whole:
             await self._arrival()
-        pieces, self._pieces, self._size = self._pieces, [], 0
+        return self.take()
+
+    def take(self) -> bytes:
+        """The same without waiting: b"" also where nothing is here yet."""
+        pieces, self._pieces, self.waiting = self._pieces, [], 0
         # Also at the body's end: a listener that does not read does not see its client leave.
         self._listener.take_more()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -162,7 +166,6 @@ class Turn:
             await self._listener.drained()
         self.put(piece, more=more)
 
-    @property
     def full(self) -> bool:
         """The client does not take what is written: `write` would wait."""
         return self._listener.full
@@ -212,8 +215,8 @@ class Turn:
     def arrive(self, piece: bytes) -> int:
         """A piece of the body is here; how much waits now."""
         self._pieces.append(piece)
-        self._size += len(piece)
-        return self._size
+        self.waiting += len(piece)
+        return self.waiting
 
     def stir(self) -> None:
         """Something has arrived: whoever waits for it goes on."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamTimeout
-from gateway.upstream.answer import WEIGHTY, HttpAnswer
+from gateway.upstream.answer import HttpAnswer, Stale
 from gateway.upstream.mend import head_size, mended
 from gateway.upstream.pump import Pump
 from gateway.upstream.seam import BROKE_OFF, Timeouts
@@ -33,15 +33,12 @@ _CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # where the system tells it
 Waits = Literal["idle", "head", "piece", "write"]
 
 
-class Stale(UpstreamError):
-    """A kept connection died before a byte of an answer: the upstream had given it up."""
-
-
 class Connection(asyncio.Protocol):
     """`deadline` (the loop's time) is when `late` is to be called; infinity while nobody waits."""
 
     __slots__ = (
         "_answer",
+        "_first",
         "_head_bytes",
         "_in_head",
         "_kept",
@@ -76,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._method = ""
         self._in_head = False
         self._head_bytes = 0  # received so far of the present answer's head
+        self._first = b""  # how the present answer begins, unless an interim one came before it
         self._kept = b""  # of a head that came in several pieces: all of it so far
         self._trailer_bytes = 0
         self._rested = 0.0  # when its last answer was whole
@@ -93,7 +91,6 @@ class Connection(asyncio.Protocol):
         state = "gone" if self.gone else "busy" if self._answer is not None else "idle"
         return f"<Connection: {state}, {self.served} served>"
 
-    @property
     def usable(self) -> bool:
         """Whether a request may be sent here; asked of an idle one."""
         now = self._loop.time()
@@ -211,6 +208,8 @@ class Connection(asyncio.Protocol):
             self.abort()  # nobody asked: it must not become somebody's answer
             return
         if not answer.begun:
+            if not self._head_bytes:
+                self._first = data[:9]
             self._head_bytes += len(data)
             if self._kept:
                 self._kept += data
@@ -231,7 +230,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         answer = self._answer
         if answer is not None and answer.begun and answer.framing == "until_close":
-            answer.complete = True
+            answer.finish()
             self._settle(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -272,10 +271,7 @@ class Connection(asyncio.Protocol):
         if not self._in_head or answer is None or answer.complete:
             self._trailer_bytes += len(name) + len(value)
             return
-        name, value = name.lower(), value.rstrip(b" \t")
-        answer.headers.append((name, value))
-        if name in WEIGHTY:
-            answer.weigh(name, value)
+        answer.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -284,13 +280,15 @@ class Connection(asyncio.Protocol):
             return
         if 100 <= status < 200:
             answer.start_over()
+            self._first = b""
             return
-        if answer.begin(status, self._method, self._parser.get_http_version()):
+        if answer.begin(status, self._method, self._version()):
             if answer.framing == "until_close" or answer.version != "1.1":
                 self._last = True
             if self._method == "HEAD":
                 # Some send a body all the same: it is nobody's, and the parser waits for it.
-                answer.complete = self._last = True
+                answer.finish()
+                self._last = True
 
     def on_body(self, body: bytes) -> None:
         answer = self._answer
@@ -300,7 +298,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         answer = self._answer
         if answer is not None and answer.begun and not answer.complete:
-            answer.complete = True
+            answer.finish()
             if not self._parser.should_keep_alive():
                 self._last = True
 
@@ -308,6 +306,10 @@ class Connection(asyncio.Protocol):
 
     def _wait(self, what: Waits, seconds: float) -> None:
         self._waits, self.deadline = what, self._loop.time() + seconds
+
+    def _version(self) -> str:
+        """Of the answer whose head is here. The parser spells it anew each time."""
+        return "1.1" if self._first == b"HTTP/1.1 " else self._parser.get_http_version()
 
     def _settle(self, answer: HttpAnswer) -> None:
         """After something came: is the answer whole, is there enough of it, who waits for it?"""
@@ -339,7 +341,7 @@ class Connection(asyncio.Protocol):
             return
         self.served += 1
         self._rested = self._loop.time()
-        self._pool.put_back(self, answer.lifetime)
+        self._pool.put_back(self, answer.lifetime())
 
     def _remember_session(self) -> None:
         context = self._transport.get_extra_info("sslcontext")

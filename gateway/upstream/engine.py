@@ -13,8 +13,8 @@ from typing import Final
 
 from gateway.addresses import AddressPolicy
 from gateway.errors import UpstreamError
-from gateway.upstream.answer import HttpAnswer
-from gateway.upstream.connection import Connection, Stale
+from gateway.upstream.answer import HttpAnswer, Stale
+from gateway.upstream.connection import Connection
 from gateway.upstream.dial import Dialer, Place, Resolve, resolve
 from gateway.upstream.pool import Pool
 from gateway.upstream.seam import Outbound, Pooling, Timeouts

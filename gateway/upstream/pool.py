@@ -47,7 +47,7 @@ class Pool:
         """An idle connection that is still good, if there is one."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.usable:
+            if connection.usable():
                 return connection
             connection.abort()
         return None
@@ -125,7 +125,7 @@ class Pool:
             raise
         if connection is None:
             return await self._make()
-        if not connection.usable:  # it died between the gift and its taking
+        if not connection.usable():  # it died between the gift and its taking
             self._dialing += 1  # before its place is free for others
             connection.abort()
             return await self._make()

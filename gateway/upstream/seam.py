@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from gateway.shapes import Headers
 
 BROKE_OFF = "the provider's answer broke off before it was complete"
@@ -36,8 +38,7 @@ class Pooling:
     idle: float = 15.0
 
 
-@dataclass(slots=True)
-class Outbound:
+class Outbound(msgspec.Struct):
     """A request ready to go. `target` is the raw path with its query; `body` is sent as it is.
 
     Names of headers are in lower case. A content-length among them says how long an iterator is,
@@ -62,7 +63,7 @@ class Answer(Protocol):
 
     @property
     def ended(self) -> bool:
-        """True when nothing more will come; may be known before `read` says so."""
+        """True when nothing more will come; known as soon as `read` has given the last piece."""
 
     def abort(self) -> None:
         """Close the connection unless the body has been read to its end. Never raises."""

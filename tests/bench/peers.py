@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench import processes, wire
-from tests.bench.certificate import NAME
 from tests.bench.load import BenchFailed
 from tests.serve import free_port
 from tests.servers import ServerMissing, nginx_program
@@ -143,7 +142,7 @@ def nginx(folder: Path, upstream: int, job: Job) -> Peer:
         port=port,
         scheme=job.scheme,
         upstream_key=wire.UPSTREAM_KEY,
-        tls=_NGINX_TLS.format(authority=job.authority, name=NAME) if job.authority else "",
+        tls=_NGINX_TLS.format(authority=job.authority, name="localhost") if job.authority else "",
     )
     (folder / f"{port}.conf").write_text(config)
     command = [program, "-p", f"{folder}/", "-c", f"{port}.conf", "-e", "stderr"]

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import median
 
 from tests.bench import closed, latency, processes, streams, wire
-from tests.bench.certificate import certificate, server_side
 from tests.bench.peers import PEERS, Job
 from tests.bench.provider import Plan, listen
 from tests.bench.side import LONGEST, Side, until
 from tests.bench.sizes import Sizes
+from tests.certificate import certificate, server_side
 
 Figures = dict[str, dict[str, float]]
 MANY = 32  # connections, where nothing else is said
@@ -114,7 +114,9 @@ class Run:
                 await self._two(sides)
 
     async def _tls(self) -> None:
-        async with self._sides(Job(authority=certificate(self.folder))) as sides:
+        async with self._sides(
+            Job(authority=certificate(self.folder, "localhost", "127.0.0.1"))
+        ) as sides:
             await self._start(sides)
             await self._loop(sides, "tls", MANY, wire.USUAL)
 

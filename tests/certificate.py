@@ -1,6 +1,6 @@
-"""A provider's certificate for one run, its own authority: for 127.0.0.1 and for localhost.
+"""Certificates of our own, each its own authority, and the side of a server that shows one.
 
-Used by stages.py; peers trust nothing else while they are measured over TLS.
+Nothing outside the tests trusts them. Used by the TLS tests, the bench and conftest.py.
 """
 
 from __future__ import annotations
@@ -15,42 +15,40 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-NAME = "localhost"
 
-
-def certificate(folder: Path) -> Path:
-    """Writes certificate and key into one file."""
+def certificate(folder: Path, *names: str) -> Path:
+    """A self-signed certificate and its key in one file, for addresses and host names."""
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
-    # nginx compares names only, others the address they connected to.
-    names = x509.SubjectAlternativeName(
-        [x509.DNSName(NAME), x509.IPAddress(ip_address("127.0.0.1"))]
-    )
-    now = datetime.datetime.now(datetime.UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(names, critical=False)
+        .not_valid_before(now - day)
+        .not_valid_after(now + day)
+        .add_extension(x509.SubjectAlternativeName(list(map(_named, names))), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    file = folder / "provider.pem"
     private = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    file = folder / f"{names[0]}.pem"
     file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return file
 
 
 def server_side(file: Path) -> ssl.SSLContext:
-    """TLS as the provider speaks it."""
+    """TLS as a server with this certificate speaks it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+def _named(name: str) -> x509.GeneralName:
+    return x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
