@@ -57,6 +57,7 @@ _members_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE: Final = re.compile(rb"[ \t\n\r]*")
 _STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _MODEL: Final = b'"model"'
+_BACKSLASH: Final = 92  # as a number: looking for bytes, Python first raises and drops an error
 _MODEL_MEMBER: Final = re.compile(rb'"model"[ \t\n\r]*:[ \t\n\r]*("(?:[^"\\]|\\.)*+")')
 _OVERLAP: Final = len(_MODEL) - 1  # what a piece may cut in two, and `_ESCAPED_LETTER` needs fewer
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")  # a letter written so that a search misses it
@@ -228,7 +229,9 @@ def _members(body: bytes) -> list[tuple[str, int, int]]:
 
 
 def _may_hide_keys(body: bytes) -> bool:
-    return b"\\" in body and b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+    return (
+        _BACKSLASH in body and body.find(b"\\u00") >= 0 and _ESCAPED_LETTER.search(body) is not None
+    )
 
 
 def _raw_members(body: bytes) -> dict[str, msgspec.Raw]:

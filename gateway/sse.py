@@ -13,6 +13,9 @@ import msgspec
 
 LIMIT: Final = 8 * 1024 * 1024
 _BOM: Final = b"\xef\xbb\xbf"
+# As numbers: looking for bytes in bytes, Python first raises, and drops, that they are none.
+_LF: Final = 10
+_CR: Final = 13
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
@@ -66,18 +69,18 @@ class Reader:
         """Take the next bytes of the stream, however they are split."""
         # Nearly every chunk of a provider is one or more whole events, with one kind of line end.
         if self._between and len(chunk) <= self._limit:
-            if chunk[-2:] == b"\n\n" and b"\r" not in chunk:
+            if chunk[-2:] == b"\n\n" and _CR not in chunk:
                 return self._whole(chunk)
             if chunk[-4:] == b"\r\n\r\n":
                 plain = chunk.replace(b"\r\n", b"\n")
-                if b"\r" not in plain:
+                if _CR not in plain:
                     return self._whole(plain)
         return self._slow(chunk)
 
     def _whole(self, chunk: bytes) -> list[Event]:
         events: list[Event] = []
         for block in chunk[:-2].split(b"\n\n"):
-            if block[:6] == b"data: " and b"\n" not in block:
+            if block[:6] == b"data: " and _LF not in block:
                 events.append(Event(b"", block[6:]))
             elif (event := _named(block)) is not None:
                 events.append(event)
@@ -93,7 +96,7 @@ class Reader:
             self._cr = False
             if chunk[:1] == b"\n":
                 chunk = chunk[1:]
-        lines = _LINE_END.split(chunk) if b"\r" in chunk else chunk.split(b"\n")
+        lines = _LINE_END.split(chunk) if _CR in chunk else chunk.split(b"\n")
         if len(lines) > 1:
             self._cr = chunk[-1:] == b"\r"
         for line in lines[:-1]:
@@ -152,6 +155,6 @@ def _named(block: bytes) -> Event | None:
     """The event of a block that is an event line and one data line."""
     if block[:7] == b"event: ":
         name, found, data = block.partition(b"\ndata: ")
-        if found and b"\n" not in data and b"\n" not in name:
+        if found and _LF not in data and _LF not in name:
             return Event(name[7:], data)
     return None

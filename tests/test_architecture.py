@@ -32,7 +32,7 @@ KNOWS_SQL = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}
 OPENS_SECRETS = {
     "gateway/inject.py": "puts the provider's key into the request that leaves",
     "gateway/vault.py": "seals it, and reads the master keys",
-    "gateway/snapshot.py": "hashes presented client keys, seals the hash key with the routing table",
+    "gateway/snapshot.py": "hashes client keys, seals the hash key with the routing table",
     "gateway/store/sealed.py": "begins the audit chain, proves the master keys",
     "admin/opening.py": "hands the master keys to the processes over a socketpair",
     "admin/configure/audit.py": "continues the audit chain",

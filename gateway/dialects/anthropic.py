@@ -91,7 +91,7 @@ def ends(rule: str, event: Event) -> bool:
     """`message_stop` or `error`, by the event's name, or by its data's type where it has none."""
     if event.event:
         return event.event in _ENDS
-    if b'"message_stop"' not in event.data and b'"error"' not in event.data:
+    if event.data.find(b'"message_stop"') < 0 and event.data.find(b'"error"') < 0:
         return False
     try:
         return _typed.decode(event.data).type.encode() in _ENDS
@@ -101,7 +101,7 @@ def ends(rule: str, event: Event) -> bool:
 
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
     """Merge a report into the earlier one: message_start has the input, message_delta the rest."""
-    if b'"usage"' not in payload:
+    if payload.find(b'"usage"') < 0:
         return so_far
     try:
         found = _reported.decode(payload)

@@ -143,7 +143,7 @@ def ends(rule: str, event: Event) -> bool:
 
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
     """Converse reports once. InvokeModel: the metrics in the last piece, else the body's usage."""
-    if b'"usage"' not in payload and b'"bytes"' not in payload:
+    if payload.find(b'"usage"') < 0 and payload.find(b'"bytes"') < 0:
         return so_far
     try:
         found = _reported.decode(payload)

@@ -93,7 +93,8 @@ def _encoded(error: GatewayError) -> bytes:
 def ends(rule: str, event: Event) -> bool:
     """A finishReason in a candidate, a promptFeedback block, or an error."""
     data = event.data
-    if b'"finishReason"' not in data and b'"promptFeedback"' not in data and b'"error"' not in data:
+    told = data.find(b'"finishReason"') >= 0 or data.find(b'"promptFeedback"') >= 0
+    if not told and data.find(b'"error"') < 0:
         return False
     try:
         chunk = _chunk.decode(data)
@@ -109,7 +110,7 @@ def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
 
     Without `alt=sse` an answer is a list of chunks: the last report in it counts.
     """
-    if b'"usageMetadata"' not in payload:
+    if payload.find(b'"usageMetadata"') < 0:
         return so_far
     try:
         found = _reported.decode(payload)

@@ -114,11 +114,11 @@ def ends(rule: str, event: Event) -> bool:
         return event.event in _RESPONSE_ENDS or (not event.event and _typed_end(event.data))
     if event.data == b"[DONE]":
         return True
-    return (b'"error"' in event.data or event.event == b"error") and _is_error(event)
+    return (event.data.find(b'"error"') >= 0 or event.event == b"error") and _is_error(event)
 
 
 def _typed_end(data: bytes) -> bool:
-    if b'"response.' not in data and b'"error"' not in data:
+    if data.find(b'"response.') < 0 and data.find(b'"error"') < 0:
         return False
     try:
         return _typed.decode(data).type.encode() in _RESPONSE_ENDS
@@ -135,7 +135,7 @@ def _is_error(event: Event) -> bool:
 
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
     """The newest report wins: where a provider sends several, each counts from the beginning."""
-    if b'"usage"' not in payload or _USAGE.search(payload) is None:
+    if payload.find(b'"usage"') < 0 or _USAGE.search(payload) is None:
         return so_far
     return _usual(payload) or _unusual(payload, so_far)
 
