@@ -124,10 +124,13 @@ async def test_a_frozen_redis_costs_a_fifth_of_a_second_once(redis: Server, cloc
         redis.freeze()
         began = time.monotonic()
         assert await admitted(workers, 400, RateLimit(40, 60)) == 40
-        assert 0.15 < time.monotonic() - began < 1.2
-        began = time.monotonic()
-        assert await admitted(workers, 400, RateLimit(40, 60)) == 0
-        assert time.monotonic() - began < 0.15
+        assert 0.15 < time.monotonic() - began < 5  # many fifths, had each waited
+        again: list[float] = []
+        for _ in range(3):  # what else the machine does adds to it, and takes nothing away
+            began = time.monotonic()
+            assert await admitted(workers, 400, RateLimit(40, 60)) == 0
+            again.append(time.monotonic() - began)
+        assert min(again) < 0.15
         assert len(said) == WORKERS
         redis.thaw()
         await until_shared_again(workers, clock)
