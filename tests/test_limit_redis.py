@@ -147,11 +147,10 @@ async def test_while_redis_is_away_one_request_a_second_asks_for_it(
         redis.freeze()
         await admitted(workers[:1], 50, limit)
         clock.now += 1.1
-        began = time.monotonic()
         waiting = asyncio.create_task(admitted(workers[:1], 1, limit))
         await asyncio.sleep(0)
         assert await admitted(workers[:1], 50, limit) == 50
-        assert time.monotonic() - began < 0.15
+        assert not waiting.done()  # the others did not wait with it
         assert await waiting == 1
         assert len(said) == 2
 
