@@ -67,7 +67,15 @@ class Furniture:
 async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
     """Serve one request; raises nothing but what is not ours to handle."""
     try:
-        await _walk(house, exchange, turn)
+        answer = await _fetch(house, exchange, turn)
+        if answer is not None:
+            # A stream may stay open for long, and needs nothing of its request any more.
+            exchange.headers = turn.headers = _NOTHING
+            exchange.answered = perf_counter()
+            try:
+                await stream(answer, exchange, turn, house.heartbeats)
+            finally:
+                answer.abort()
     except GatewayError as error:
         turn.unwatch()  # a refusal is not cut off: nothing waits upstream any more
         await refuse(error, exchange, turn, notes_of(exchange))
@@ -79,19 +87,6 @@ async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
     finally:
         turn.unwatch()
         record(exchange, house.catalog, house.log, perf_counter(), house.seen)
-
-
-async def _walk(house: Furniture, exchange: Exchange, turn: Turn) -> None:
-    answer = await _fetch(house, exchange, turn)
-    if answer is None:
-        return
-    # A stream may stay open for long, and needs nothing of its request any more.
-    exchange.headers = turn.headers = _NOTHING
-    try:
-        exchange.answered = perf_counter()
-        await stream(answer, exchange, turn, house.heartbeats)
-    finally:
-        answer.abort()
 
 
 async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | None:
