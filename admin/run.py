@@ -129,7 +129,7 @@ def _port(bound: list[socket.socket], otherwise: int) -> int:
 def _neighbours(bound: Bound) -> tuple[Role, ...]:
     roles: list[Role] = []
     if bound.admin:
-        roles.append(Role("admin", ("admin.serve", "admin"), bound.admin))
+        roles.append(Role("admin", ("admin.serve", "admin"), bound.admin, needs_store=True))
     if bound.demo_port:
         roles.append(Role("demo upstream", ("admin.serve", "demo", str(bound.demo_port))))
     return tuple(roles)

@@ -60,21 +60,32 @@ class Limiter:
         index, count = self._share
         return f"<Limiter: worker {index + 1} of {count}, {self._redis or self._windows!r}>"
 
-    def at_hand(self, client: Client, gateway: Gateway | None, config: ProviderConfig) -> bool:
+    def at_hand(
+        self, client: Client, gateway: Gateway | None, config: ProviderConfig, now: float
+    ) -> bool:
         """Count the request where that needs no waiting and nothing is refused; else count it not.
 
-        False leaves it to `admit`.
+        False leaves it to `admit`. `now` is the clock's.
         """
         if client.limit is None and gateway is None and config.limit is None:
             return True
         if self._redis is not None:
             return False
-        return count_at_hand(self._which(client, gateway, config), self._clock())
+        return count_at_hand(self._which(client, gateway, config), now)
 
-    async def admit(self, client: Client, gateway: Gateway | None, config: ProviderConfig) -> None:
+    async def admit(
+        self,
+        client: Client,
+        gateway: Gateway | None,
+        config: ProviderConfig,
+        now: float | None = None,
+    ) -> None:
         """Count the request, or raise RateLimited with the facts of the limit that is used up."""
-        if not self.at_hand(client, gateway, config):
-            await self._admit(self._which(client, gateway, config), self._clock())
+        if client.limit is None and gateway is None and config.limit is None:
+            return
+        buckets, now = self._which(client, gateway, config), now or self._clock()
+        if self._redis is not None or not count_at_hand(buckets, now):
+            await self._admit(buckets, now)
 
     async def left(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig

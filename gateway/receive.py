@@ -156,8 +156,9 @@ async def _attempt(house: Furniture, errand: _Errand, candidate: Candidate) -> A
     config, limiter = candidate.config, house.limiter
     # It counts once against its key and gateway, and once against each config it tries.
     client, gateway = (NOBODY, None) if errand.counted else (errand.client, errand.gateway)
-    if not limiter.at_hand(client, gateway, config):
-        await limiter.admit(client, gateway, config)
+    now = house.clock()
+    if not limiter.at_hand(client, gateway, config, now):
+        await limiter.admit(client, gateway, config, now)
     errand.counted = True
     turn.watch()
     exchange.hide_usage = _asks_usage(house.settings, match, errand.body, config.provider)

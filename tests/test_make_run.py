@@ -78,8 +78,10 @@ async def test_first_minutes_of_a_newcomer(tmp_path: Path) -> None:
         async with httpx2.AsyncClient(base_url=running.admin) as client:
             headers = {"authorization": f"Bearer {running.token}"}
             assert (await client.get("/api/v1/client-keys", headers=headers)).status_code == 200
-            counted = (await client.get("/metrics")).text
-            assert 'wardgate_requests_total{alias="demo",outcome="ok"' in counted
+            shown = 'wardgate_requests_total{alias="demo",outcome="ok"'
+            async with asyncio.timeout(PATIENCE):  # workers write their counts out once a second
+                while shown not in (await client.get("/metrics")).text:
+                    await asyncio.sleep(0.05)
         assert await running.stop() == 0
         assert all(map(gone, pids))
     assert not accepts(running.gateway)

@@ -33,11 +33,15 @@ _KEY_ENDINGS = ("_KEY", "_TOKEN", "_PAT", "_TOKEN_BEDROCK")
 
 @dataclass(frozen=True)
 class Role:
-    """What a child is: `words` follow `python -m`, `sockets` are the listeners it inherits."""
+    """What a child is: `words` follow `python -m`, `sockets` are the listeners it inherits.
+
+    `needs_store`: it serves nobody while the store is away.
+    """
 
     name: str
     words: tuple[str, ...]
     sockets: Sequence[socket.socket] = ()
+    needs_store: bool = False
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ class House:
     async def open(self, ring: Ring, *, store_away: bool = False) -> bool:
         """Boot everybody and wait until requests are answered; False when told to close first.
 
-        Workers that serve already go on. With the store away nobody waits for the admin app.
+        Workers that serve already go on. With the store away nobody waits for who needs it.
         Raises StartRefused when a process keeps dying.
         """
         if self.workers and not self._booted:
@@ -150,7 +150,8 @@ class House:
         settings = spell(self.plan.settings)
         for child in self.neighbours:
             child.boot(Boot(settings, list(ring), metrics=str(self.metrics)))
-        neighbours = [] if store_away else self.neighbours
+        here = [child for child in self.neighbours if not child.role.needs_store]
+        neighbours = here if store_away else self.neighbours
         await self._wait_for(self.workers or neighbours)
         if self.workers and not self.closing.is_set():
             for child in self.neighbours:
