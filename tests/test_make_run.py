@@ -80,7 +80,7 @@ async def test_first_minutes_of_a_newcomer(tmp_path: Path) -> None:
             assert (await client.get("/api/v1/client-keys", headers=headers)).status_code == 200
             shown = 'wardgate_requests_total{alias="demo",outcome="ok"'
             async with asyncio.timeout(PATIENCE):  # workers write their counts out once a second
-                while shown not in (await client.get("/metrics")).text:
+                while shown not in (await client.get("/metrics")).text:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
         assert await running.stop() == 0
         assert all(map(gone, pids))
