@@ -6,6 +6,7 @@ Sizes are tiny, but for the guard: it takes one figure as `make bench` does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import page, peers, plot, provider, stages, table, wire
+from tests.bench import instructions, page, peers, plot, provider, stages, table, wire
 from tests.bench.__main__ import arguments, judge, measure
 from tests.bench.load import BenchFailed, Line, Paced, Tally, crowd, hang_up
 from tests.bench.side import LONGEST, Side, until
@@ -236,3 +237,12 @@ def test_what_makes_no_sense_is_refused_with_a_usage_message(
     with pytest.raises(SystemExit):
         arguments(typed)
     assert complaint in capsys.readouterr().err
+
+
+async def test_instructions_are_counted_of_answers_that_are_right() -> None:
+    with contextlib.closing(instructions.Lane()) as lane:
+        answer = await lane.requests(3)
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert answer.endswith(instructions.WHOLE.rpartition(b"\r\n\r\n")[2])
+        await lane.stream()
+        assert await lane.events(2) == instructions.CHUNK
