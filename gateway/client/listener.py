@@ -197,7 +197,7 @@ class Listener(asyncio.Protocol):
         parser = self._parser
         method = parser.get_method()
         named = _METHODS.get(method) or method.decode("ascii")
-        version = self._version()
+        version = self._version(method)
         turn = self._reading = Turn(self, named, target_of(self._url), self._headers, version)
         turn.received = self._received
         turn.upgrade = parser.should_upgrade()
@@ -328,15 +328,14 @@ class Listener(asyncio.Protocol):
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._transport.abort()
 
-    def _version(self) -> str:
-        """Of the request whose head is here. The parser spells it anew each time, which takes five
-        times as long as a look at the line that nearly all heads begin with.
+    def _version(self, method: bytes) -> str:
+        """Of the request whose head is here. The parser spells it anew each time; where the head
+        begins with a read, and so do nearly all, it is seen in its place.
         """
-        read = self._read
-        if not self._ended and self._received == len(read):
-            end = read.find(b"\r\n")
-            if read[max(0, end - 9) : end] == b" HTTP/1.1":
-                return "1.1"
+        at, read = len(method) + len(self._url) + 2, self._read
+        first = self._received == len(read) and not self._ended
+        if first and read[at : at + 10] == b"HTTP/1.1\r\n":
+            return "1.1"
         return self._parser.get_http_version()
 
     def _wait(self, what: Waits, seconds: float) -> None:

@@ -126,8 +126,7 @@ class HttpAnswer:
 
     def _weigh(self) -> None:
         """What the headers say of the body's length and the connection's life."""
-        # Five times as quick as `dict` is with pairs.
-        said = {name: value for name, value in self.headers}  # noqa: C416
+        said = dict(self.headers)
         self._length = said.get(b"content-length", b"")
         self._keep_alive = said.get(b"keep-alive", b"")
         self._encoding = said.get(b"transfer-encoding", b"")
