@@ -12,6 +12,10 @@ ARGS :=
 export PYTHON
 # `make bench` fails beyond the bounds of tests/bench/table.py. Empty it to only measure.
 BOUNDS := --bounds
+# Tests that look at clocks, and whole houses of processes: others beside them would be measured, too.
+ALONE := bench catalog_workers deadlines disconnect endurance engine_pool engine_timeouts \
+	health_journey journeys limit_redis listener_bodies listener_flow make_run record start \
+	start_costs streaming supervise
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
 	node=nodejs npm=npm curl=curl
 
@@ -25,8 +29,13 @@ run: ## Start gateway, admin app and a demo provider on this machine
 	@.ci/venv run
 	@exec $(BIN)/wardgate serve --demo --import-env $(ARGS)
 
-test: check servers tests/npm/node_modules/.package-lock.json ## Run everything: checks, then all tests against real servers
+test: lint servers tests/npm/node_modules/.package-lock.json ## Run everything: checks, then all tests against real servers
+ifeq ($(ARGS),)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ALONE:%=--ignore=tests/test_%.py)
+	@$(BIN)/python -m pytest -q $(ALONE:%=tests/test_%.py)
+else
 	@$(BIN)/python -m pytest -q $(ARGS)
+endif
 
 .PHONY: servers
 servers:
@@ -35,11 +44,14 @@ servers:
 tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json | servers
 	@.ci/retry npm ci --prefix tests/npm --no-audit --no-fund --loglevel=error
 
-check: install ## Format, lint, types, import arrows, documentation
+.PHONY: lint
+lint: install
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+check: lint ## Format, lint, types, import arrows, documentation
 	@$(BIN)/python -m pytest -q tests/test_architecture.py tests/test_changelog.py \
 		tests/test_deploy.py tests/test_docs.py
 

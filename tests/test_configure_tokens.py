@@ -91,7 +91,7 @@ async def test_bootstrap_makes_one_token_once(desk: Desk) -> None:
     assert await revision(desk.store) == before
 
 
-@pytest.mark.parametrize("text", [OPERATOR, credential.mint("wga").text])
+@pytest.mark.parametrize("text", [OPERATOR, credential.mint("wga").text], ids=["chosen", "ours"])
 async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) -> None:
     async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:
         assert await tokens.ensure_bootstrap(desk) is None
@@ -111,7 +111,7 @@ async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) ->
         "long enough, ends in one ",
         "w\u00e4chter-" * 4,
         "wga_mistyped_0123456789",
-        credential.mint("wg").text,
+        pytest.param(credential.mint("wg").text, id="a client key"),
     ],
 )
 async def test_bootstrap_refuses_what_is_no_secret(tmp_path: Path, text: str) -> None:
