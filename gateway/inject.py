@@ -23,7 +23,7 @@ from gateway.vault import KeyRing, config_binding, is_reference
 
 # Answers are read on their way (usage, terminal events) and errors masked: no compression.
 _IDENTITY = (b"accept-encoding", b"identity")
-_PLACE = b"\0"  # stands for the key where its header is planned: in no header, so in no template
+_PLACE = b"\xff"  # stands for the key where its header is planned; no text in UTF-8 has it
 _MOST_PLANS = 4096
 _MOST_TARGETS = 64  # paths without a variable part; few are used with one config
 
