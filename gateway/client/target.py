@@ -15,7 +15,5 @@ def target_of(url: bytes) -> tuple[bytes, bytes, bool]:
             return httptools.parse_url(url).path or b"/", b"", True
         except httptools.HttpParserInvalidURLError:
             return b"/", b"", True
-    if url.find(b"#") >= 0:  # `in` would raise and drop an error first
-        url = url.partition(b"#")[0]
-    path, _, query = url.partition(b"?")
+    path, _, query = url.partition(b"#")[0].partition(b"?")
     return path, query, False

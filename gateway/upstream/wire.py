@@ -7,7 +7,6 @@ engine.py and connection.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 
 from gateway.errors import UpstreamError
@@ -31,13 +30,15 @@ def head_of(outbound: Outbound, host: bytes) -> bytes:
     Raises UpstreamError (nothing has been sent) for what would be read as something else.
     """
     headers = outbound.headers
-    names, values = zip(*headers, strict=True) if headers else ((), ())
+    names = [name for name, _ in headers]
     request = b"%b%b HTTP/1.1" % (_method(outbound.method), _target(outbound.target))
     lines = [request, host, *map(_in_a_line, headers)]
     if outbound.body is not None or outbound.method in _BODIED:
         lines += _framing(outbound, names)
     head = b"\r\n".join(lines) + b"\r\n\r\n"
-    if _breaks(b"".join(values)) or not (_known.issuperset(names) or _are_names(names)):
+    # As many line ends as were put in, and no NUL: one pass is cheaper than three searches.
+    ends = len(head) - len(head.translate(None, b"\r\n\0"))
+    if ends != 2 * len(lines) + 2 or not (_known.issuperset(names) or _are_names(names)):
         raise _impossible()
     return head
 
@@ -66,12 +67,7 @@ def unsent(error: UpstreamError) -> UpstreamError:
     return error
 
 
-def _breaks(values: bytes) -> bool:
-    # Three searches by `find` take a fifth of what one with a set of characters does.
-    return values.find(b"\r") >= 0 or values.find(b"\n") >= 0 or values.find(b"\0") >= 0
-
-
-def _framing(outbound: Outbound, names: Sequence[bytes]) -> tuple[bytes, ...]:
+def _framing(outbound: Outbound, names: list[bytes]) -> tuple[bytes, ...]:
     """The line that says how long the body is, where the headers do not."""
     body = outbound.body
     told: tuple[tuple[bytes, bytes], ...] = ()
@@ -96,7 +92,7 @@ def _told(outbound: Outbound) -> tuple[tuple[bytes, bytes], ...]:
     return told
 
 
-def _are_names(names: Sequence[bytes]) -> bool:
+def _are_names(names: list[bytes]) -> bool:
     if not all(_NAME.fullmatch(name) for name in names):
         return False
     if len(_known) < _MOST_NAMES:
