@@ -198,7 +198,9 @@ def _description(row: Operation) -> str:
 
 
 @cache
-def _schema(model: Any, mode: Literal["validation", "serialization"] = "validation") -> Any:
+def _schema(
+    model: Any, mode: Literal["validation", "serialization"] = "validation"
+) -> dict[str, Any]:
     return TypeAdapter(model).json_schema(mode=mode)
 
 
@@ -207,8 +209,7 @@ def _output(row: Operation) -> dict[str, Any]:
     if model is None:
         gone = {"deleted": {"type": "boolean", "const": True}}
         return {"type": "object", "properties": gone, "required": ["deleted"]}
-    schema: dict[str, Any] = _schema(model, "serialization")
-    return schema
+    return _schema(model, "serialization")
 
 
 def _annotations(method: str) -> types.ToolAnnotations:

@@ -87,7 +87,10 @@ class Gateway:
     async def serve(self, turn: Turn) -> None:
         """One request from its head to the end of its answer."""
         if turn.path in _HEALTH:
-            await self._answer_health(turn)
+            try:
+                await self._answer_health(turn)
+            finally:
+                turn.end()
             return
         exchange = Exchange(
             f"{self._prefix}{next(self._ids):08x}",
@@ -112,10 +115,7 @@ class Gateway:
         body = b"ok" if ready else b"draining"
         headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
         turn.start(200 if ready else 503, wire(headers), counted=True)
-        try:
-            await turn.write(body, more=False)
-        finally:
-            turn.end()
+        await turn.write(body, more=False)
 
     async def _lifespan(self, take: Receive, send: Send) -> None:
         await take()

@@ -97,10 +97,12 @@ class _Plan:
 
 
 def _keyed(keys: Headers) -> tuple[bytes, bytes, bytes] | None:
-    found = [(name, *value.split(_PLACE)) for name, value in keys if _PLACE in value]
-    # A dialect that encodes the key, or says it twice, needs more than a place to put it.
-    assert len(found) <= 1
-    return (found[0][0], found[0][1], found[0][2]) if found else None
+    """Where in them the key stands: in one place at the most, and as it is."""
+    found = [(name, value.partition(_PLACE)) for name, value in keys if _PLACE in value]
+    if not found:
+        return None
+    [(name, (before, _, after))] = found  # one that says it twice would need a second place
+    return name, before, after
 
 
 _plans: dict[int, tuple[ProviderConfig, _Plan]] = {}

@@ -81,11 +81,9 @@ class Limiter:
         now: float | None = None,
     ) -> None:
         """Count the request, or raise RateLimited with the facts of the limit that is used up."""
-        if client.limit is None and gateway is None and config.limit is None:
-            return
-        buckets, now = self._which(client, gateway, config), now or self._clock()
-        if self._redis is not None or not count_at_hand(buckets, now):
-            await self._admit(buckets, now)
+        now = self._clock() if now is None else now
+        if not self.at_hand(client, gateway, config, now):
+            await self._admit(self._which(client, gateway, config), now)
 
     async def left(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig

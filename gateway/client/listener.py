@@ -111,9 +111,8 @@ class Listener(asyncio.Protocol):
         self._in_head = False
         self._head_bytes = 0
         self._read = b""  # what the parser is at
-        self._received = (
-            0  # bytes since the read in which the head began: all of it, and perhaps more
-        )
+        # Bytes since the read in which the head began: all of it, and perhaps more.
+        self._received = 0
         self._ended = False  # one request has ended among them
         self._reading: Turn | None = None  # whose body is arriving
         self._turn: Turn | None = None  # who is being answered
