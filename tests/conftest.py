@@ -63,7 +63,8 @@ def pytest_runtest_makereport(
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped, which counts as failed: {_reason(report.longrepr)}"
-        # With this attribute left, an expected failure would not count in the exit status.
+        # Not a way to expect failures but the end of it: with this attribute left, one would not
+        # count in the exit status.
         vars(report).pop("wasxfail", None)
     return report
 

@@ -233,10 +233,12 @@ def test_tests_are_functions_without_mocks_or_skips(path: Path) -> None:
         if "monkeypatch" in {argument.arg for argument in function.args.args}
     ]
     assert not patched
-    # What no test may say: one that does not run proves nothing, one that sleeps is slow.
+    # Named here to be found elsewhere: what no test may say. One that does not run proves nothing,
+    # one that sleeps is slow.
     skipping = {"pytest.skip", "pytest.xfail", "pytest.importorskip", "time.sleep"}
     assert not [c.lineno for c in calls(path) if ast.unparse(c.func) in skipping]
     marks = {ast.unparse(n) for n in ast.walk(tree_of(path)) if isinstance(n, ast.Attribute)}
+    # The same, said as a mark.
     assert not marks & {"pytest.mark.skip", "pytest.mark.skipif", "pytest.mark.xfail"}
 
 

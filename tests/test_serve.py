@@ -196,7 +196,8 @@ import os
 def test_clean():
     assert not {"OPENAI_API_KEY", "WARDGATE_PORT", "HTTPS_PROXY"} & set(os.environ)
 """
-# Source of tests that are run apart, to see that each of them counts as failed (conftest.py).
+# Nothing here is skipped: each is the source of a test that is run apart, in a folder of its own,
+# to see that conftest.py counts it as failed whichever way it tries not to run.
 SKIPPING = {
     "mark": "@pytest.mark.skip(reason='tired')\ndef test_it(): pass",
     "call": "def test_it(): pytest.skip('tired')",
@@ -227,6 +228,7 @@ def test_every_way_to_skip_is_a_failure(tmp_path: Path) -> None:
     assert "skipped" not in done.stdout.splitlines()[-1]
 
 
+# Names in SKIPPING: of the two ways by which pytest alone would end with exit status 0.
 @pytest.mark.parametrize("name", ["call", "xfail"])
 def test_one_skip_alone_makes_the_exit_status_1(tmp_path: Path, name: str) -> None:
     (tmp_path / "test_it.py").write_text(f"import pytest\n{SKIPPING[name]}\n")

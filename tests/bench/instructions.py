@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -206,7 +205,7 @@ class _Engine(HttpEngine):
         return made
 
 
-async def run(what: str, switch: Callable[[str], None]) -> None:
+async def run(what: str) -> None:
     """Warm up, then do it MANY times with the counting switched on."""
     logs.configure("info", mask, fd=os.open(os.devnull, os.O_WRONLY))
     lane = Lane()
@@ -214,13 +213,13 @@ async def run(what: str, switch: Callable[[str], None]) -> None:
         await lane.stream()
     doing = lane.events if what == "event" else lane.requests
     await doing(WARM)
-    switch("on")
+    _count("on")
     await doing(MANY)
-    switch("off")
+    _count("off")
     lane.close()
 
 
-def _switch(state: str) -> None:
+def _count(state: str) -> None:
     subprocess.run(
         ["callgrind_control", "-i", state, str(os.getpid())], check=True, stdout=subprocess.DEVNULL
     )
@@ -244,7 +243,7 @@ def counted(what: str) -> int:
 
 def main() -> None:
     if sys.argv[1:]:
-        uvloop.run(run(sys.argv[1], _switch))
+        uvloop.run(run(sys.argv[1]))
         return
     for what in ("request", "event"):
         sys.stdout.write(f"one {what}: {counted(what):,} instructions\n")
