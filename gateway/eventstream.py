@@ -32,6 +32,8 @@ class Reader:
 
     __slots__ = ("_held", "_lost")
 
+    between = False  # what a frame ends with does not say so
+
     def __init__(self) -> None:
         self._held = bytearray()
         self._lost = False

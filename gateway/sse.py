@@ -31,11 +31,12 @@ class Reader:
 
     Comments, `id` and `retry` are read over. An event without data is not an event, as in
     browsers. One that outgrows `limit` bytes comes with its name and empty data.
+
+    `between`: the next byte begins an event.
     """
 
     __slots__ = (
         "_begun",
-        "_between",
         "_cr",
         "_data",
         "_event",
@@ -45,6 +46,7 @@ class Reader:
         "_mid",
         "_over",
         "_size",
+        "between",
     )
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -53,7 +55,7 @@ class Reader:
         self._line = bytearray()  # the line that has no end yet
         self._cr = False  # the last byte was a CR: an LF that follows belongs to it
         self._begun = False  # the byte-order mark was looked for
-        self._between = False  # nothing is pending: the next byte begins an event
+        self.between = False
         self._event = b""
         self._data: list[bytes] = []
         self._size = 0
@@ -68,7 +70,7 @@ class Reader:
     def feed(self, chunk: bytes) -> list[Event]:
         """Take the next bytes of the stream, however they are split."""
         # Nearly every chunk of a provider is one or more whole events, with one kind of line end.
-        if self._between and len(chunk) <= self._limit:
+        if self.between and len(chunk) <= self._limit:
             if chunk[-2:] == b"\n\n" and _CR not in chunk:
                 return self._whole(chunk)
             if chunk[-4:] == b"\r\n\r\n":
@@ -102,7 +104,7 @@ class Reader:
         for line in lines[:-1]:
             self._end_line(line, events)
         self._collect(lines[-1])
-        self._between = self._begun and not (self._mid or self._cr or self._line)
+        self.between = self._begun and not (self._mid or self._cr or self._line)
         return events
 
     def _end_line(self, rest: bytes, events: list[Event]) -> None:

@@ -62,7 +62,7 @@ class _Flow:
     """One answer on its way out."""
 
     __slots__ = (
-        "_answer", "_back", "_dialect", "_exchange", "_hider", "_turn", "_writing",
+        "_answer", "_back", "_dialect", "_exchange", "_hider", "_pulse", "_turn", "_writing",
         "beats", "done", "tap",
     )  # fmt: skip
 
@@ -77,11 +77,13 @@ class _Flow:
         events = isinstance(self.tap, EventTap)
         self._hider = UsageHider() if events and exchange.hide_usage else None
         self.beats = events and self._dialect.HEARTBEAT is not None and self._hider is None
+        self._pulse: _Pulse | None = None
         self.done = self._writing = False
 
     async def run(self, pulse: _Pulse | None) -> None:
         answer, tap, exchange, turn = self._answer, self.tap, self._exchange, self._turn
-        while piece := await answer.read():
+        self._pulse, taker = pulse, None
+        while piece := await answer.read(taker):
             # Before `see`: a heartbeat judges by what has been written.
             if pulse is not None and pulse.touch():
                 await pulse.beaten()
@@ -100,7 +102,19 @@ class _Flow:
                 self.done = ended
             if ended:
                 break
+            if self._hider is None:
+                taker = self.take
         await self._end()
+
+    def take(self, piece: bytes, chunk: bytes | None) -> bool:
+        """What `run` does with a piece in the middle; False where that has to wait."""
+        pulse = self._pulse
+        if pulse is not None and pulse.touch():
+            return False
+        if not self._turn.relay(piece, chunk):
+            return False
+        self.tap.see(piece)
+        return True
 
     async def _end(self) -> None:
         if not self.tap.complete:

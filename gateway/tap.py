@@ -13,6 +13,8 @@ from gateway.shapes import Usage
 from gateway.sse import LIMIT
 
 _MOST_JSON = 1024 * 1024  # a larger JSON answer is not kept to read its usage
+# Whatever stands before it: an empty line, and no CR that an LF may still follow.
+_EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _SOME_USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -23,7 +25,7 @@ class EventTap:
     has passed. `rule` None: it has none, and HTTP's framing alone says where it ends.
     """
 
-    __slots__ = ("_dialect", "_reader", "_rule", "complete", "over", "usage")
+    __slots__ = ("_dialect", "_reader", "_rule", "_telling", "complete", "over", "usage")
 
     def __init__(
         self, dialect: Dialect, rule: str | None, reader: sse.Reader | eventstream.Reader
@@ -31,6 +33,7 @@ class EventTap:
         self._dialect = dialect
         self._rule = rule
         self._reader = reader
+        self._telling = dialect.telling(rule)
         self.complete = rule is None
         self.over = False
         self.usage: Usage | None = None
@@ -40,6 +43,16 @@ class EventTap:
         return not self._reader.partial
 
     def see(self, chunk: bytes) -> None:
+        # A chunk of whole events, and none of the words that matter in it: most are that.
+        if self._reader.between and chunk.endswith(_EVENT_ENDS):
+            for word in self._telling:
+                if chunk.find(word) >= 0:
+                    break
+            else:
+                return
+        self._look(chunk)
+
+    def _look(self, chunk: bytes) -> None:
         for event in self._reader.feed(chunk):
             self.usage = self._dialect.usage(event.data, self.usage)
             if self._rule is not None and self._dialect.ends(self._rule, event):
@@ -59,7 +72,7 @@ class FrameTap(EventTap):
         self.complete = False
 
     def see(self, chunk: bytes) -> None:
-        super().see(chunk)
+        self._look(chunk)
         if self._rule is None:
             self.complete = self.between_events
 

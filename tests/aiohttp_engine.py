@@ -17,7 +17,7 @@ from yarl import URL
 from gateway.addresses import AddressPolicy
 from gateway.errors import TlsFailed, UpstreamError, UpstreamTimeout
 from gateway.shapes import Headers
-from gateway.upstream.seam import BROKE_OFF, Answer, Outbound, Pooling, Timeouts
+from gateway.upstream.seam import BROKE_OFF, Answer, Outbound, Pooling, Taker, Timeouts
 
 # Headers aiohttp would invent; what the client did not send, the upstream does not see.
 _INVENTED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
@@ -45,7 +45,7 @@ class AiohttpAnswer:
             connection.protocol.read_timeout = idle
             connection.protocol.start_timeout()
 
-    async def read(self) -> bytes:
+    async def read(self, taker: Taker | None = None) -> bytes:
         try:
             return await self._response.content.readany()
         except TimeoutError:

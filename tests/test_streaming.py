@@ -16,6 +16,7 @@ from gateway.exchange import Exchange
 from gateway.paths import match
 from gateway.shapes import Candidate, RateLimit
 from gateway.stream import Heartbeats, stream
+from gateway.upstream.seam import Taker
 from tests.serve import Answer, Pair, RawClient, request_bytes
 from tests.world import World, served
 
@@ -145,7 +146,7 @@ class Pieces:
     def ended(self) -> bool:
         return not self._pieces
 
-    async def read(self) -> bytes:
+    async def read(self, taker: Taker | None = None) -> bytes:
         if len(self._pieces) == 1:
             arrived = asyncio.Event()
             asyncio.get_running_loop().call_later(0.01, arrived.set)

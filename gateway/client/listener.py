@@ -84,7 +84,12 @@ class Listener(asyncio.Protocol):
         "deadline",
         "full",
         "loop",
+        "write",
+        "write_all",
     )
+
+    write: Callable[[bytes], None]  # of the transport, without a step between
+    write_all: Callable[[Iterable[bytes]], None]
 
     def __init__(
         self,
@@ -132,7 +137,8 @@ class Listener(asyncio.Protocol):
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        made = self._transport = cast(asyncio.Transport, transport)
+        self.write, self.write_all = made.write, made.writelines
         self._state.connections.add(self)
         self._deadlines.add(self)
         self._wait("head", self._patience.head)
@@ -220,12 +226,6 @@ class Listener(asyncio.Protocol):
                 self._free()
 
     # The turn's side.
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
-    def write_all(self, parts: Iterable[bytes]) -> None:
-        self._transport.writelines(parts)
 
     def take_more(self) -> None:
         """What had arrived of a body was taken."""

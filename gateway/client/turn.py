@@ -188,6 +188,20 @@ class Turn:
             self.answered = True
             listener.answered(self)
 
+    def relay(self, piece: bytes, chunk: bytes | None) -> bool:
+        """`put` of a piece in the middle; False, and nothing is written, where `write` would wait.
+
+        `chunk`: the same as one chunk of the wire, where it came as that.
+        """
+        listener = self._listener
+        if listener.full:
+            return False
+        if chunk is None or self._framing != "chunked" or self._head or self.gone:
+            self.put(piece, more=True)
+        else:
+            listener.write(chunk)
+        return True
+
     def _put_chunk(self, head: bytes, piece: bytes, end: bytes) -> None:
         size = len(piece)
         if size > _LARGE:

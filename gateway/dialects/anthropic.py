@@ -31,6 +31,7 @@ _TYPES: Final = {
     504: "timeout_error",
 }
 _ENDS: Final = (b"message_stop", b"error")
+_TELLING: Final = (b"usage", *_ENDS)
 
 
 class _Typed(msgspec.Struct):
@@ -97,6 +98,10 @@ def ends(rule: str, event: Event) -> bool:
         return _typed.decode(event.data).type.encode() in _ENDS
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
+
+
+def telling(rule: str | None) -> tuple[bytes, ...]:
+    return _TELLING
 
 
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:

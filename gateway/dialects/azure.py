@@ -17,6 +17,7 @@ from gateway.dialects.openai_wire import (
     list_models,
     one_model,
     render,
+    telling,
     usage,
 )
 from gateway.paths import Match
@@ -32,6 +33,7 @@ __all__ = [
     "one_model",
     "render",
     "target",
+    "telling",
     "usage",
 ]
 

@@ -141,6 +141,11 @@ def ends(rule: str, event: Event) -> bool:
     return event.event in _ENDS
 
 
+def telling(rule: str | None) -> tuple[bytes, ...]:
+    """None: AWS does not send server-sent events, and a look at frames would tell nothing."""
+    return ()
+
+
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:
     """Converse reports once. InvokeModel: the metrics in the last piece, else the body's usage."""
     if payload.find(b'"usage"') < 0 and payload.find(b'"bytes"') < 0:

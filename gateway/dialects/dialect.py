@@ -55,6 +55,10 @@ class Dialect(Protocol):
     def ends(self, rule: str, event: Event) -> bool:
         """Whether `event` ends a stream under an endpoint's terminal rule."""
 
+    def telling(self, rule: str | None) -> tuple[bytes, ...]:
+        """Words for a look at raw server-sent events: none that `ends` under the rule, and none in
+        which `usage` finds any, is without one of them."""
+
     def usage(self, payload: bytes, so_far: Usage | None) -> Usage | None:
         """Tokens reported by one event's data or a whole JSON body, or what was known before."""
 

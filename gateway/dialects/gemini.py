@@ -32,6 +32,7 @@ _STATUSES: Final = {
     504: "DEADLINE_EXCEEDED",
 }
 _METHODS: Final = ("generateContent", "streamGenerateContent", "countTokens")
+_TELLING: Final = (b"usageMetadata", b"finishReason", b"promptFeedback", b"error")
 _UNFINISHED: Final = (None, "", "FINISH_REASON_UNSPECIFIED")
 
 
@@ -103,6 +104,10 @@ def ends(rule: str, event: Event) -> bool:
     finished = any(c.finishReason not in _UNFINISHED for c in chunk.candidates or ())
     blocked = bool(chunk.promptFeedback and chunk.promptFeedback.get("blockReason"))
     return finished or blocked or bool(chunk.error)
+
+
+def telling(rule: str | None) -> tuple[bytes, ...]:
+    return _TELLING
 
 
 def usage(payload: bytes, so_far: Usage | None) -> Usage | None:

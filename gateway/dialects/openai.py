@@ -15,6 +15,7 @@ from gateway.dialects.openai_wire import (
     list_models,
     one_model,
     render,
+    telling,
     usage,
 )
 from gateway.paths import Match
@@ -30,6 +31,7 @@ __all__ = [
     "one_model",
     "render",
     "target",
+    "telling",
     "usage",
 ]
 

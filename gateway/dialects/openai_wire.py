@@ -30,6 +30,9 @@ _RESPONSE_ENDS: Final = frozenset(
         b"error",
     }
 )
+_TELLING: Final = (b"usage", b"error", b"[DONE]")
+# A type is compared after decoding, in which letters may have been escapes.
+_TELLING_RESPONSES: Final = (b"usage", b"error", b"complete", b"failed", b"cancelled", b"\\u00")
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
 
 
@@ -115,6 +118,10 @@ def ends(rule: str, event: Event) -> bool:
     if event.data == b"[DONE]":
         return True
     return (event.data.find(b'"error"') >= 0 or event.event == b"error") and _is_error(event)
+
+
+def telling(rule: str | None) -> tuple[bytes, ...]:
+    return _TELLING_RESPONSES if rule == "responses" else _TELLING
 
 
 def _typed_end(data: bytes) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.errors import UpstreamError
 from gateway.shapes import Headers
-from gateway.upstream.seam import BROKE_OFF
+from gateway.upstream.seam import BROKE_OFF, Taker
 
 if TYPE_CHECKING:
     from gateway.upstream.connection import Connection
@@ -62,15 +62,20 @@ class HttpAnswer:
         self._length = b""
         self._pieces: list[bytes] = []
 
-    async def read(self) -> bytes:
+    async def read(self, taker: Taker | None = None) -> bytes:
         while not self._pieces:
             if self.error is not None:
                 raise self.error
             if self.complete:
                 return b""
-            if self.connection is None:
+            connection = self.connection
+            if connection is None:
                 raise UpstreamError(BROKE_OFF, code="upstream_incomplete")
-            await self.connection.expect_piece()
+            connection.taker = taker
+            try:
+                await connection.expect_piece()
+            finally:
+                connection.taker = None
         pieces, self._pieces = self._pieces, []
         self.waiting, self.ended = 0, self.complete
         if self.connection is not None:
@@ -113,9 +118,28 @@ class HttpAnswer:
         """What was read was an interim answer (1xx): the final one comes behind it."""
         self.headers = []
 
+    def lost(self, *, stale: bool) -> UpstreamError:
+        """What to say where the connection ended here; `stale`: it had served before, and no byte
+        of this answer came."""
+        if self.begun:
+            return UpstreamError(BROKE_OFF, code="upstream_incomplete")
+        words = "the provider closed the connection before it answered"
+        return Stale(words) if stale else UpstreamError(words)
+
     def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
         self.waiting += len(piece)
+
+    def gathered(self) -> bytes:
+        """All that is not read yet, as one piece."""
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    def drop(self) -> None:
+        """It has been read, without `read`."""
+        self._pieces.clear()
+        self.waiting = 0
 
     def _wrong(self) -> str:
         if self.version not in ("1.1", "1.0") or self.status < 200:

@@ -7,7 +7,6 @@ the connection. Never sends a request twice. Made and kept by pool.py, used by e
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import AsyncIterator
 from math import inf
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamTimeout
-from gateway.upstream.answer import HttpAnswer, Stale
+from gateway.upstream.answer import HttpAnswer
+from gateway.upstream.chunks import payload
 from gateway.upstream.mend import head_size, mended
+from gateway.upstream.news import News
 from gateway.upstream.pump import Pump
-from gateway.upstream.seam import BROKE_OFF, Timeouts
-from gateway.upstream.tls import Tls
+from gateway.upstream.seam import BROKE_OFF, Taker, Timeouts
+from gateway.upstream.tls import remember_session
 from gateway.wake import Wake
 
 if TYPE_CHECKING:
@@ -29,38 +30,21 @@ _MOST_HEAD: Final = 64 * 1024
 _HIGH_WATER: Final = 64 * 1024  # bytes of an answer that may wait for their reader
 _SMALL: Final = 16 * 1024  # a body that is cheaper to copy than to write by itself
 _SOON: Final = 0.002  # seconds
-_CLOSED: Final = getattr(select, "POLLRDHUP", 0)  # where the system tells it
 Waits = Literal["idle", "head", "piece", "write"]
 
 
 class Connection(asyncio.Protocol):
-    """`deadline` (the loop's time) is when `late` is to be called; infinity while nobody waits."""
+    """`deadline` (the loop's time) is when `late` is to be called; infinity while nobody waits.
+
+    `taker` is offered each piece while the answer's reader waits for one.
+    """
 
     __slots__ = (
-        "_answer",
-        "_first",
-        "_head_bytes",
-        "_in_head",
-        "_kept",
-        "_last",
-        "_loop",
-        "_method",
-        "_parser",
-        "_paused",
-        "_poll",
-        "_pool",
-        "_pump",
-        "_rested",
-        "_timeouts",
-        "_trailer_bytes",
-        "_transport",
-        "_unwritten",
-        "_waits",
-        "_wake",
-        "deadline",
-        "gone",
-        "served",
-    )
+        "_answer", "_between", "_first", "_head_bytes", "_in_head", "_kept", "_last", "_loop",
+        "_method", "_news", "_parser", "_paused", "_pool", "_pump", "_rested", "_timeouts",
+        "_trailer_bytes", "_transport", "_unwritten", "_waits", "_wake", "deadline", "gone",
+        "served", "taker",
+    )  # fmt: skip
 
     def __init__(self, pool: Pool, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
         self._pool = pool
@@ -76,8 +60,10 @@ class Connection(asyncio.Protocol):
         self._first = b""  # how the present answer begins, unless an interim one came before it
         self._kept = b""  # of a head that came in several pieces: all of it so far
         self._trailer_bytes = 0
+        self._between = False  # the parser is at the beginning of a chunk, unless in its head
+        self.taker: Taker | None = None
         self._rested = 0.0  # when its last answer was whole
-        self._poll: select.poll | None = None
+        self._news = News()
         self._last = False  # no other request may be sent here
         self._paused = False  # the reader has enough to read
         self._pump: Pump | None = None
@@ -97,16 +83,7 @@ class Connection(asyncio.Protocol):
         if self.gone or self.deadline <= now or self._transport.is_closing():
             return False
         # So soon the loop may not have looked yet whether the upstream has closed it.
-        return now - self._rested > _SOON or not self._has_news()
-
-    def _has_news(self) -> bool:
-        if self._poll is None:
-            made = self._transport.get_extra_info("socket")
-            encrypted = self._transport.get_extra_info("sslcontext") is not None
-            self._poll = select.poll()
-            # TLS has things to say of its own; in plain HTTP nothing is to come.
-            self._poll.register(made.fileno(), _CLOSED if encrypted else _CLOSED | select.POLLIN)
-        return bool(self._poll.poll(0))
+        return now - self._rested > _SOON or not self._news.any(self._transport)
 
     # The request's side.
 
@@ -203,6 +180,11 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._between and self.taker is not None:
+            # Nearly all that comes of a stream: it needs no parser, and no turn of its reader.
+            piece = payload(data)
+            if piece is not None and self._taken(self.taker, piece, data):
+                return
         answer = self._answer
         if answer is None:
             self.abort()  # nobody asked: it must not become somebody's answer
@@ -225,6 +207,8 @@ class Connection(asyncio.Protocol):
         else:
             if not (answer.begun or self._kept):
                 self._kept = data
+            # Behind anything else the parser may be at a size that has not come whole.
+            self._between = self._between and data.endswith(b"\r\n")
             self._settle(answer)
 
     def eof_received(self) -> None:
@@ -242,7 +226,7 @@ class Connection(asyncio.Protocol):
         self._leave()
         answer = self._answer
         if answer is not None:
-            answer.error = self._lost(answer)
+            answer.error = answer.lost(stale=self.served > 0 and not self._head_bytes)
             self._wake.up()
 
     def pause_writing(self) -> None:
@@ -295,7 +279,14 @@ class Connection(asyncio.Protocol):
         if answer is not None and answer.begun and not answer.complete:
             answer.add(body)
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
+
     def on_message_complete(self) -> None:
+        self._between = False
         answer = self._answer
         if answer is not None and answer.begun and not answer.complete:
             answer.finish()
@@ -325,28 +316,44 @@ class Connection(asyncio.Protocol):
             self._finish(answer)
         elif self._trailer_bytes > _MOST_HEAD:
             self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
-        elif answer.waiting > _HIGH_WATER and not self._paused:
+        elif self.taker is not None and answer.waiting and self._pass_on(self.taker, answer):
+            return
+        if answer.waiting > _HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
+        # What comes now comes behind what has not been read.
+        self.taker = None
         self._wake.up()
+
+    def _pass_on(self, taker: Taker, answer: HttpAnswer) -> bool:
+        taken = self._taken(taker, answer.gathered(), None)
+        if taken:
+            answer.drop()
+        return taken
+
+    def _taken(self, taker: Taker, piece: bytes, chunk: bytes | None) -> bool:
+        """Whether the reader has taken `piece` where it stands."""
+        try:
+            taken = taker(piece, chunk)
+        except BaseException as error:
+            self.fail(error)  # a defect of the reader's is raised where it reads
+            raise
+        if taken:
+            self.deadline = self._loop.time() + self._timeouts.idle
+        return taken
 
     def _finish(self, answer: HttpAnswer) -> None:
         """The answer is whole: it needs this connection no longer, another request may."""
         answer.connection = self._answer = None
         self._trailer_bytes = 0
         if not self.served:
-            self._remember_session()
+            remember_session(self._transport)
         if self._last or self._paused or self._transport.get_write_buffer_size():
             self.abort()
             return
         self.served += 1
         self._rested = self._loop.time()
         self._pool.put_back(self, answer.lifetime())
-
-    def _remember_session(self) -> None:
-        context = self._transport.get_extra_info("sslcontext")
-        if isinstance(context, Tls):
-            context.remember(self._transport.get_extra_info("ssl_object"))
 
     def _refuse(self, answer: HttpAnswer, data: bytes = b"") -> None:
         """What has come is no HTTP/1.1, or too much of it. `data` is what the parser was at."""
@@ -377,12 +384,6 @@ class Connection(asyncio.Protocol):
             self._answer.error = error
         self.abort()
         self._wake.up()
-
-    def _lost(self, answer: HttpAnswer) -> UpstreamError:
-        if answer.begun:
-            return UpstreamError(BROKE_OFF, code="upstream_incomplete")
-        words = "the provider closed the connection before it answered"
-        return Stale(words) if self.served and not self._head_bytes else UpstreamError(words)
 
     def _leave(self) -> None:
         self.gone = True

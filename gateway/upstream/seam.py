@@ -6,7 +6,7 @@ all check the address they connect to. No I/O here. Used by inject.py, forward.p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +14,9 @@ import msgspec
 
 from gateway.shapes import Headers
 
+# Takes a piece of a body in the call that received it, or says False and has not touched it. With
+# it comes the piece as one chunk of the wire (size, payload, line end), where it came as that.
+Taker = Callable[[bytes, bytes | None], bool]
 BROKE_OFF = "the provider's answer broke off before it was complete"
 
 
@@ -58,8 +61,12 @@ class Answer(Protocol):
     status: int
     headers: Headers
 
-    async def read(self) -> bytes:
-        """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout."""
+    async def read(self, taker: Taker | None = None) -> bytes:
+        """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout.
+
+        Pieces that come while this waits are offered to `taker`: it goes on waiting behind those
+        that were taken. An engine may also offer none. What `taker` raises is raised here.
+        """
 
     @property
     def ended(self) -> bool:

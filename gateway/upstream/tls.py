@@ -5,6 +5,7 @@ Never skips a check; holds no secret but session tickets. Used by dial.py and co
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -30,6 +31,13 @@ class Tls(ssl.SSLContext):
         """Keep the session of a connection that has been used: tickets come after the start."""
         if made.session is not None and made.session.has_ticket:
             self._sessions[made.server_hostname] = made.session
+
+
+def remember_session(transport: asyncio.BaseTransport) -> None:
+    """Of a connection on which an answer has come, if it is one over TLS."""
+    context = transport.get_extra_info("sslcontext")
+    if isinstance(context, Tls):
+        context.remember(transport.get_extra_info("ssl_object"))
 
 
 def tls_context() -> Tls:
