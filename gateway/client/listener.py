@@ -26,6 +26,7 @@ from gateway.client.turn import Turn
 from gateway.deadlines import Deadlines
 from gateway.dialects.table import DIALECTS
 from gateway.errors import GatewayError, HeadTooLarge, Malformed, SlowClient
+from gateway.outbox import Outbox
 from gateway.paths import caller
 from gateway.settings import Settings
 from gateway.shapes import Headers
@@ -59,37 +60,13 @@ class Listener(asyncio.Protocol):
     """One client connection. `full`: the client does not take what is written."""
 
     __slots__ = (
-        "_deadlines",
-        "_drain",
-        "_ended",
-        "_gone",
-        "_head_bytes",
-        "_headers",
-        "_in_head",
-        "_parser",
-        "_patience",
-        "_paused",
-        "_queue",
-        "_read",
-        "_reading",
-        "_serve",
-        "_ready",
-        "_received",
-        "_state",
-        "_task",
-        "_transport",
-        "_turn",
-        "_url",
-        "_waits",
-        "deadline",
-        "full",
-        "loop",
-        "write",
-        "write_all",
-    )
+        "_deadlines", "_drain", "_ended", "_gone", "_head_bytes", "_headers", "_in_head", "_outbox",
+        "_parser", "_patience", "_paused", "_queue", "_read", "_reading", "_ready", "_received",
+        "_serve", "_state", "_task", "_transport", "_turn", "_url", "_waits", "deadline", "full",
+        "loop", "write",
+    )  # fmt: skip
 
-    write: Callable[[bytes], None]  # of the transport, without a step between
-    write_all: Callable[[Iterable[bytes]], None]
+    write: Callable[[bytes], None]  # to the client, with this turn of the loop
 
     def __init__(
         self,
@@ -97,6 +74,7 @@ class Listener(asyncio.Protocol):
         serve: Serve,
         patience: Patience,
         deadlines: Deadlines,
+        outbox: Outbox,
         config: uvicorn.Config,
         server_state: Any,
         app_state: object,
@@ -105,6 +83,7 @@ class Listener(asyncio.Protocol):
         self._serve = serve
         self._patience = patience
         self._deadlines = deadlines
+        self._outbox = outbox
         self._state = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -138,7 +117,7 @@ class Listener(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         made = self._transport = cast(asyncio.Transport, transport)
-        self.write, self.write_all = made.write, made.writelines
+        self.write = partial(self._outbox.put, made)
         self._state.connections.add(self)
         self._deadlines.add(self)
         self._wait("head", self._patience.head)
@@ -227,6 +206,11 @@ class Listener(asyncio.Protocol):
 
     # The turn's side.
 
+    def write_all(self, parts: Iterable[bytes]) -> None:
+        """Several pieces, too large to be put together first."""
+        self._outbox.flush()
+        self._transport.writelines(parts)
+
     def take_more(self) -> None:
         """What had arrived of a body was taken."""
         if self._paused and not self._queue:
@@ -247,7 +231,7 @@ class Listener(asyncio.Protocol):
         """The answer is written. The next request's turn, unless this one's is still arriving."""
         self._state.total_requests += 1
         if not turn.keep_alive:
-            self._transport.close()
+            self._close()
         elif turn.whole:
             self._free()
         else:  # the rest is read over, if it comes at all
@@ -260,7 +244,7 @@ class Listener(asyncio.Protocol):
         if not turn.answered:
             if turn.ends_with_connection:
                 self._reset()
-            self._transport.close()
+            self._close()
 
     # The server's side.
 
@@ -268,7 +252,7 @@ class Listener(asyncio.Protocol):
         """Finish what is under way, and take nothing new."""
         turn = self._turn or next(iter(self._queue), None)
         if turn is None or turn.answered:
-            self._transport.close()
+            self._close()
         else:
             turn.keep_alive = False
 
@@ -280,7 +264,7 @@ class Listener(asyncio.Protocol):
         elif waits == "body" and self._turn is not None:
             self._turn.stall()
         else:
-            self._transport.close()
+            self._close()
 
     # Between them.
 
@@ -300,7 +284,7 @@ class Listener(asyncio.Protocol):
                 else:
                     await self._ready
         finally:
-            self._transport.close()  # without its task nobody would be served here
+            self._close()  # without its task nobody would be served here
 
     def _next(self) -> Turn:
         turn = self._turn = self._queue.popleft()
@@ -320,6 +304,10 @@ class Listener(asyncio.Protocol):
             self._wait("head", self._patience.head)
         else:
             self._wait("request", self._patience.request)
+
+    def _close(self) -> None:
+        self._outbox.flush()
+        self._transport.close()
 
     def _reset(self) -> None:
         """Where only the connection's end ends an answer, it must not look like one."""
@@ -359,14 +347,15 @@ class Listener(asyncio.Protocol):
         if not busy and not self._transport.is_closing():
             path = self._url.partition(b"?")[0]
             self.write(_written(error, DIALECTS[caller(path, self._headers)]))
-        self._transport.close()
+        self._close()
 
 
 def server_config(app: App, settings: Settings) -> uvicorn.Config:
     """uvicorn with our listener: it keeps the sockets, the start and the end."""
     patience = Patience(settings.header_timeout, settings.body_timeout, settings.keep_alive_timeout)
     shortest = min(patience.head, patience.body, patience.request)
-    made = partial(Listener, serve=app.serve, patience=patience, deadlines=Deadlines(shortest))
+    deadlines, outbox = Deadlines(shortest), Outbox()
+    made = partial(Listener, serve=app.serve, patience=patience, deadlines=deadlines, outbox=outbox)
     return uvicorn.Config(
         cast(Any, app),
         http=cast(Any, made),

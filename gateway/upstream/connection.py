@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 import httptools
 
 from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.outbox import Outbox
 from gateway.upstream.answer import HttpAnswer
 from gateway.upstream.chunks import payload
 from gateway.upstream.mend import head_size, mended
@@ -41,13 +42,15 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer", "_between", "_first", "_head_bytes", "_in_head", "_kept", "_last", "_loop",
-        "_method", "_news", "_parser", "_paused", "_pool", "_pump", "_rested", "_timeouts",
-        "_trailer_bytes", "_transport", "_unwritten", "_waits", "_wake", "deadline", "gone",
-        "served", "taker",
+        "_method", "_news", "_outbox", "_parser", "_paused", "_pool", "_pump", "_rested",
+        "_timeouts", "_trailer_bytes", "_transport", "_unwritten", "_waits", "_wake", "deadline",
+        "gone", "served", "taker",
     )  # fmt: skip
 
-    def __init__(self, pool: Pool, timeouts: Timeouts, loop: asyncio.AbstractEventLoop) -> None:
-        self._pool = pool
+    def __init__(
+        self, pool: Pool, timeouts: Timeouts, outbox: Outbox, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._pool, self._outbox = pool, outbox
         self._timeouts = timeouts
         self._loop = loop
         self._wake = Wake(loop)
@@ -150,14 +153,12 @@ class Connection(asyncio.Protocol):
     def _send(
         self, head: bytes, body: bytes | AsyncIterator[bytes] | None, length: int | None
     ) -> None:
-        if body is None:
-            self._transport.write(head)
-        elif not isinstance(body, bytes):
+        if not isinstance(body, bytes) and body is not None:
             self._transport.write(head)
             self.deadline = inf  # the body takes the time it takes its sender
             self._pump = Pump(body, length, self._transport, self._poured)
-        elif len(body) <= _SMALL:
-            self._transport.write(head + body)
+        elif body is None or len(body) <= _SMALL:
+            self._outbox.put(self._transport, head + body if body else head)
         else:
             self._transport.writelines((head, body))
 
@@ -392,9 +393,8 @@ class Connection(asyncio.Protocol):
 
     def _insist_on_progress(self) -> None:
         """A large body may take its time, as long as the upstream takes some of it."""
-        left = self._transport.get_write_buffer_size()
-        if left >= self._unwritten:
+        before, self._unwritten = self._unwritten, self._transport.get_write_buffer_size()
+        if self._unwritten >= before:
             self.fail(UpstreamTimeout("the provider stopped taking the request"))
-            return
-        self._unwritten = left
-        self._wait("write", self._timeouts.write)
+        else:
+            self._wait("write", self._timeouts.write)

@@ -13,6 +13,7 @@ from typing import Final
 
 from gateway.addresses import AddressPolicy
 from gateway.errors import UpstreamError
+from gateway.outbox import Outbox
 from gateway.upstream.answer import HttpAnswer, Stale
 from gateway.upstream.connection import Connection
 from gateway.upstream.dial import Dialer, Place, Resolve, resolve
@@ -41,6 +42,7 @@ class HttpEngine:
         self._timeouts = timeouts
         self._pooling = pooling or Pooling()
         self._dialer = Dialer(policy, timeouts.connect, tls, resolver)
+        self._outbox = Outbox()
         self._pools: dict[str, Pool] = {}
         self._timer: asyncio.TimerHandle | None = None
         times = (timeouts.first_byte, timeouts.idle, timeouts.write, self._pooling.idle)
@@ -89,7 +91,8 @@ class HttpEngine:
 
     async def _dial(self, place: Place, pool: Pool) -> Connection:
         loop = asyncio.get_running_loop()
-        return await self._dialer.dial(place, partial(Connection, pool, self._timeouts, loop))
+        made = partial(Connection, pool, self._timeouts, self._outbox, loop)
+        return await self._dialer.dial(place, made)
 
     def _watch(self) -> None:
         """Once a tick: whoever waits for an upstream too long hears of it."""

@@ -24,6 +24,7 @@ from gateway.app import build
 from gateway.client.listener import Listener, Patience
 from gateway.deadlines import Deadlines
 from gateway.masking import mask
+from gateway.outbox import Outbox
 from gateway.shapes import RateLimit
 from gateway.upstream.connection import Connection
 from gateway.upstream.dial import Place
@@ -126,6 +127,7 @@ class Lane:
             serve=app.serve,
             patience=Patience(10, 30, 75),
             deadlines=Deadlines(10),
+            outbox=Outbox(),
             config=cast(Any, None),
             server_state=_ServerState(),
             app_state=None,
@@ -199,7 +201,7 @@ class _Engine(HttpEngine):
         self._lane = lane
 
     async def _lead(self, pool: Pool) -> Connection:
-        made = Connection(pool, Timeouts(), asyncio.get_running_loop())
+        made = Connection(pool, Timeouts(), self._outbox, asyncio.get_running_loop())
         made.connection_made(self._lane.provider)
         self._lane.connection = made
         return made
