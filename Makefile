@@ -16,6 +16,7 @@ BOUNDS := --bounds
 ALONE := bench catalog_workers deadlines disconnect endurance engine_pool engine_timeouts \
 	health_journey journeys limit_redis listener_bodies listener_flow make_run record start \
 	start_costs streaming supervise
+NPM := tests/npm/node_modules/.package-lock.json
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
 	node=nodejs npm=npm curl=curl
 
@@ -29,7 +30,9 @@ run: ## Start gateway, admin app and a demo provider on this machine
 	@.ci/venv run
 	@exec $(BIN)/wardgate serve --demo --import-env $(ARGS)
 
-test: lint servers tests/npm/node_modules/.package-lock.json ## Run everything: checks, then all tests against real servers
+test: ## Run everything: checks, then all tests against real servers
+# Two at once: pip beside apt, mypy beside npm. Tests begin when all of it has ended well.
+	@$(MAKE) --no-print-directory -j2 lint $(NPM)
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ALONE:%=--ignore=tests/test_%.py)
 	@$(BIN)/python -m pytest -q $(ALONE:%=tests/test_%.py)
@@ -41,14 +44,19 @@ endif
 servers:
 	@.ci/debian $(SERVERS)
 
-tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json | servers
+$(NPM): tests/npm/package-lock.json | servers
 	@.ci/retry npm ci --prefix tests/npm --no-audit --no-fund --loglevel=error
 
-.PHONY: lint
-lint: install
+.PHONY: lint format rules types arrows
+lint: format rules types arrows
+format rules types arrows: install
+format:
 	@$(BIN)/ruff format --check .
+rules:
 	@$(BIN)/ruff check .
+types:
 	@$(BIN)/mypy
+arrows:
 	@$(BIN)/lint-imports --no-logo
 
 check: lint ## Format, lint, types, import arrows, documentation
@@ -64,7 +72,7 @@ bench: install ## Measure the gateway against nginx; a table with ratios
 	@.ci/debian nginx=nginx-light
 	@$(BIN)/python -m tests.bench $(BOUNDS) $(ARGS)
 
-soak: install servers tests/npm/node_modules/.package-lock.json ## The same tests with larger numbers: more examples, more kills, longer outages
+soak: install servers $(NPM) ## The same tests with larger numbers: more examples, more kills, longer outages
 	@seed=$(SEED); seed=$${seed:-$$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}; \
 		echo "seed $$seed (the same again: make soak SEED=$$seed)"; \
 		SOAK=$$seed exec $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(ARGS)
