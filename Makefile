@@ -12,10 +12,9 @@ ARGS :=
 export PYTHON
 # `make bench` fails beyond the bounds of tests/bench/table.py. Empty it to only measure.
 BOUNDS := --bounds
-# Tests that look at clocks, and whole houses of processes: others beside them would be measured, too.
-ALONE := bench catalog_workers deadlines disconnect endurance engine_pool engine_timeouts \
-	health_journey journeys limit_redis listener_bodies listener_flow make_run record start \
-	start_costs streaming supervise
+# Tests that look at clocks: others beside them would be measured, too.
+ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts health_journey journeys \
+	limit_redis listener_bodies listener_flow record start_costs streaming within_a_second
 NPM := tests/npm/node_modules/.package-lock.json
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
 	node=nodejs npm=npm curl=curl

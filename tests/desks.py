@@ -25,7 +25,7 @@ from gateway.settings import Settings
 from gateway.shapes import GLOBAL, ProviderConfig, Secret
 from gateway.snapshot import Snapshot
 from gateway.store.compile import compile_snapshot
-from gateway.vault import KeyRing, config_binding
+from gateway.vault import KeyRing, config_binding, load_ring
 
 RING = KeyRing([("test", b"0123456789abcdef0123456789ABCDEF")])
 _EMPTY: dict[KeyRing, bytes] = {}
@@ -53,6 +53,17 @@ async def opened(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
     }
     await copy_store(folder / "wardgate.db", RING)
     desk = await open_desk(Settings(**{**given, **changed}), RING, catalog.load(), Clock())
+    try:
+        yield desk
+    finally:
+        await desk.aclose()
+
+
+@contextlib.asynccontextmanager
+async def of_house(data: Path) -> AsyncIterator[Desk]:
+    """The desk of a running house, as a command opens it."""
+    settings = Settings(data_dir=data, allowed_upstream_cidrs=(ip_network("127.0.0.0/8"),))
+    desk = await open_desk(settings, load_ring(settings), catalog.load())
     try:
         yield desk
     finally:

@@ -1,4 +1,8 @@
-"""A newcomer's first minutes: what `make run` starts, the curl it prints, and leaving it again."""
+"""A newcomer's first minutes: what `make run` starts, the curl it prints, and leaving it again.
+
+Of the files that run beside others, only this one may start demos: two that look for the usual port
+at the same time would both take it for free.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import base64
 import re
 import secrets
 import shlex
+import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE
@@ -165,6 +170,14 @@ async def test_running_stream_ends_whole_when_told_to_stop(tmp_path: Path) -> No
         assert words_of((start + rest).decode())
         assert await process.wait() == 0
         assert await stopping == 0
+
+
+async def test_children_leave_when_the_parent_is_killed(tmp_path: Path) -> None:
+    async with house(tmp_path / "data", "--demo", "--workers", "2") as running:
+        pids = list(children(running.pid))
+        assert len(pids) == 4
+        assert await running.stop(signal.SIGKILL) == -signal.SIGKILL
+        await until(lambda: all(map(gone, pids)), "every child to leave")
 
 
 async def test_demo_is_refused_in_production(tmp_path: Path) -> None:

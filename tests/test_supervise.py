@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -184,39 +183,6 @@ async def test_dead_admin_is_replaced_and_the_gateway_serves_on(tmp_path: Path) 
             assert (await client.get(f"{running.admin}/livez")).status_code == 200
         assert running.neighbour("admin") != admin
         assert running.workers() == workers
-
-
-async def test_children_leave_when_the_parent_is_killed(tmp_path: Path) -> None:
-    async with house(tmp_path / "data", "--demo", "--workers", "2") as running:
-        pids = list(children(running.pid))
-        assert len(pids) == 4
-        assert await running.stop(signal.SIGKILL) == -signal.SIGKILL
-        await until(lambda: all(map(gone, pids)), "every child to leave")
-
-
-async def test_revoked_key_is_refused_by_every_worker_within_a_second(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with house(data, "--workers", "3") as running:
-        _, key, noted = await wardgate(data, "keys", "create", "app")
-        headers = {"authorization": f"Bearer {key.strip()}"}
-        async with httpx2.AsyncClient(base_url=running.gateway, headers=headers) as client:
-
-            async def statuses() -> set[int]:
-                # A connection each, so that workers take turns.
-                answers = [
-                    await client.get("/v1/models", headers={"connection": "close"})
-                    for _ in range(12)
-                ]
-                return {answer.status_code for answer in answers}
-
-            async with asyncio.timeout(10):
-                while await statuses() != {200}:
-                    pass
-            code, _, _ = await wardgate(data, "keys", "revoke", noted.split()[1])
-            assert code == 0
-            async with asyncio.timeout(1):
-                while await statuses() != {401}:
-                    pass
 
 
 async def test_house_starts_from_the_sealed_file_while_the_store_is_away(tmp_path: Path) -> None:
