@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from admin.demo.upstream import Upstream
 from tests import node, servers
@@ -43,9 +45,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    _first_draw()
     # Eight thousand tests need not be looked through each time the collector runs.
     gc.collect()
     gc.freeze()
+
+
+@settings(max_examples=1, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers())
+def _first_draw(_: int) -> None:
+    """Hypothesis looks for constants in all our code before its first draw. On a fresh clone that
+    takes seconds, and the test it falls to would fail as one that draws too slowly.
+    """
 
 
 def pytest_asyncio_loop_factories(
