@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-_FEW: Final = 4  # writes in one millisecond that are not yet worth waiting for each other
+_LONELY: Final = 4  # turns with one write each, behind which
+_STRAIGHT: Final = 64  # writes do not wait for others; then it is looked again
 _MANY: Final = 32  # writes that do not wait for more: the first of them has waited long enough
 _LARGE: Final = 16 * 1024  # bytes, likewise: nobody's memory is to fill up here
 
@@ -21,15 +22,13 @@ class Outbox:
     Where a write has no company it is written at once: waiting costs a step of the loop.
     """
 
-    __slots__ = ("_alone", "_count", "_due", "_loop", "_now", "_waiting")
+    __slots__ = ("_due", "_lonely", "_straight", "_waiting")
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[asyncio.WriteTransport, bytes]] = []
         self._due = False  # the end of this turn will be noticed
-        self._alone = True  # the last ones had no company
-        self._now = 0.0  # the loop's time at the last of them, which is of whole milliseconds,
-        self._count = 0  # and how many there were at that time
+        self._lonely = 0  # how many turns in a row had one write
+        self._straight = 0  # how many writes more do not wait
 
     def __repr__(self) -> str:
         return f"<Outbox: {len(self._waiting)} writes wait>"
@@ -37,7 +36,8 @@ class Outbox:
     def put(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Write `data` when this turn of the loop ends, or before; dropped if the transport is
         closed until then."""
-        if self._alone and self._has_no_company():
+        if self._straight:
+            self._straight -= 1
             transport.write(data)
             return
         waiting = self._waiting
@@ -56,15 +56,8 @@ class Outbox:
                 transport.write(data)
 
     def _end_turn(self) -> None:
-        alone, self._due = len(self._waiting) == 1, False
+        self._due = False
+        self._lonely = self._lonely + 1 if len(self._waiting) == 1 else 0
         self.flush()
-        self._alone = alone
-
-    def _has_no_company(self) -> bool:
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        self._count = self._count + 1 if now == self._now else 1
-        self._now = now
-        self._alone = self._count < _FEW
-        return self._alone
+        if self._lonely >= _LONELY:
+            self._straight = _STRAIGHT

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from gateway.outbox import Outbox
 from tests.engines import soon
@@ -36,92 +34,84 @@ class Written(asyncio.Transport):
         return self.closed
 
 
-class Clock:
-    """A loop's time that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 1.0
-        loop = asyncio.get_running_loop()
-        self._real, self._loop = loop.time, loop
-
-    @asynccontextmanager
-    async def set(self) -> AsyncIterator[Clock]:
-        self._loop.time = lambda: self.now  # type: ignore[method-assign] # what Outbox asks
-        try:
-            yield self
-        finally:
-            self._loop.time = self._real  # type: ignore[method-assign] # back as it was
-
-
-def crowded(outbox: Outbox, log: list[tuple[str, bytes]]) -> None:
-    """So many writes at one time that the next ones wait for each other."""
-    for number in range(4):
-        outbox.put(Written(log, "before"), b"%d" % number)
-    outbox.flush()
-    log.clear()
-
-
-async def test_writes_without_company_leave_at_once() -> None:
-    log: list[tuple[str, bytes]] = []
-    outbox = Outbox()
-    async with Clock().set() as clock:
-        for number in range(10):
-            clock.now += 0.001
-            outbox.put(Written(log, "a"), b"%d" % number)
-            assert len(log) == number + 1
-
-
-async def test_writes_with_company_leave_when_the_turn_ends() -> None:
+async def test_writes_of_one_turn_leave_when_it_ends() -> None:
     log: list[tuple[str, bytes]] = []
     outbox, one, two = Outbox(), Written(log, "one"), Written(log, "two")
-    async with Clock().set():
-        crowded(outbox, log)
-        outbox.put(one, b"1")
-        outbox.put(two, b"2")
-        outbox.put(one, b"3")
-        assert log == []
+    outbox.put(one, b"1")
+    outbox.put(two, b"2")
+    outbox.put(one, b"3")
+    assert log == []
+    await asyncio.sleep(0)
+    assert log == [("one", b"1"), ("two", b"2"), ("one", b"3")]
+
+
+async def lonely(outbox: Outbox, turns: int) -> None:
+    """So many turns with one write each."""
+    for _ in range(turns):
+        outbox.put(Written([], "before"), b"")
         await asyncio.sleep(0)
-        assert log == [("one", b"1"), ("two", b"2"), ("one", b"3")]
 
 
-async def test_after_a_lonely_turn_they_leave_at_once_again() -> None:
+async def test_writes_without_company_leave_at_once_until_it_is_looked_again() -> None:
     log: list[tuple[str, bytes]] = []
     outbox, one = Outbox(), Written(log, "one")
-    async with Clock().set() as clock:
-        crowded(outbox, log)
-        outbox.put(one, b"1")
-        await asyncio.sleep(0)
-        clock.now += 0.001
-        outbox.put(one, b"2")
-        assert log == [("one", b"1"), ("one", b"2")]
+    await lonely(outbox, 4)
+    for number in range(64):
+        outbox.put(one, b"%d" % number)
+        assert len(log) == number + 1
+    outbox.put(one, b"waits")
+    assert len(log) == 64
+    await asyncio.sleep(0)
+    assert log[64:] == [("one", b"waits")]
+    outbox.put(one, b"at once")  # still alone
+    assert log[65:] == [("one", b"at once")]
+
+
+async def test_company_is_noticed_and_three_lonely_turns_are_not_enough() -> None:
+    log: list[tuple[str, bytes]] = []
+    outbox, one = Outbox(), Written(log, "one")
+    await lonely(outbox, 4 + 64)
+    for data in (b"1", b"2"):
+        outbox.put(one, data)
+    await asyncio.sleep(0)
+    log.clear()
+    await lonely(outbox, 3)
+    outbox.put(one, b"waits")
+    assert log == []
+    await asyncio.sleep(0)
+    assert log == [("one", b"waits")]
 
 
 async def test_the_thirty_second_and_a_large_one_do_not_wait() -> None:
     log: list[tuple[str, bytes]] = []
     outbox, one = Outbox(), Written(log, "one")
-    async with Clock().set():
-        crowded(outbox, log)
-        for number in range(32):
-            assert log == []
-            outbox.put(one, b"%d" % number)
-        assert [data for _, data in log] == [b"%d" % number for number in range(32)]
-        outbox.put(one, b"small")
-        outbox.put(one, b"x" * 16_385)
-        assert [len(data) for _, data in log[32:]] == [5, 16_385]
-        await asyncio.sleep(0)
-        assert len(log) == 34
+    for number in range(32):
+        assert log == []
+        outbox.put(one, b"%d" % number)
+    assert [data for _, data in log] == [b"%d" % number for number in range(32)]
+    outbox.put(one, b"small")
+    outbox.put(one, b"x" * 16_385)
+    assert [len(data) for _, data in log[32:]] == [5, 16_385]
+    await asyncio.sleep(0)
+    assert len(log) == 34
+
+
+async def test_who_closes_flushes_first() -> None:
+    log: list[tuple[str, bytes]] = []
+    outbox, one = Outbox(), Written(log, "one")
+    outbox.put(one, b"last words")
+    outbox.flush()
+    assert log == [("one", b"last words")]
 
 
 async def test_what_was_closed_meanwhile_is_passed_over() -> None:
     log: list[tuple[str, bytes]] = []
     outbox, one, two = Outbox(), Written(log, "one"), Written(log, "two")
-    async with Clock().set():
-        crowded(outbox, log)
-        outbox.put(one, b"1")
-        outbox.put(two, b"2")
-        one.closed = True
-        await asyncio.sleep(0)
-        assert log == [("two", b"2")]
+    outbox.put(one, b"1")
+    outbox.put(two, b"2")
+    one.closed = True
+    await asyncio.sleep(0)
+    assert log == [("two", b"2")]
 
 
 async def test_nothing_is_lost_on_real_sockets() -> None:
