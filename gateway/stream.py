@@ -85,7 +85,7 @@ class _Flow:
         self._pulse, taker = pulse, None
         while piece := await answer.read(taker):
             # Before `see`: a heartbeat judges by what has been written.
-            if pulse is not None and pulse.touch():
+            if pulse is not None and pulse.touch(pulse.time()):
                 await pulse.beaten()
             tap.see(piece)
             if exchange.first_byte is None:
@@ -106,10 +106,10 @@ class _Flow:
                 taker = self.take
         await self._end()
 
-    def take(self, piece: bytes, chunk: bytes | None) -> bool:
+    def take(self, piece: bytes, chunk: bytes | None, now: float) -> bool:
         """What `run` does with a piece in the middle; False where that has to wait."""
         pulse = self._pulse
-        if pulse is not None and pulse.touch():
+        if pulse is not None and pulse.touch(now):
             return False
         if not self._turn.relay(piece, chunk):
             return False
@@ -178,19 +178,20 @@ class _Flow:
 class _Pulse:
     """Asks for a heartbeat after each `interval` seconds of silence."""
 
-    __slots__ = ("_deadlines", "_flow", "_interval", "_loop", "_task", "deadline")
+    __slots__ = ("_deadlines", "_flow", "_interval", "_loop", "_task", "deadline", "time")
 
     def __init__(self, flow: _Flow, heartbeats: Heartbeats) -> None:
         self._flow, self._interval = flow, heartbeats.interval
         self._deadlines = heartbeats.deadlines
         self._loop = asyncio.get_running_loop()
+        self.time = self._loop.time
         self._task: asyncio.Task[None] | None = None
-        self.deadline = self._loop.time() + self._interval
+        self.deadline = self.time() + self._interval
         self._deadlines.add(self)
 
-    def touch(self) -> bool:
+    def touch(self, now: float) -> bool:
         """Something came. True while a heartbeat is being written: it goes first, whole."""
-        self.deadline = self._loop.time() + self._interval
+        self.deadline = now + self._interval
         return self._task is not None and not self._task.done()
 
     async def beaten(self) -> None:
@@ -203,7 +204,7 @@ class _Pulse:
             self._task.cancel()
 
     def late(self) -> None:
-        if not self.touch():
+        if not self.touch(self.time()):
             self._task = self._loop.create_task(self._flow.beat())
 
 

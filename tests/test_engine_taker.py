@@ -36,7 +36,7 @@ class Reader:
         self.answer, self._takes = answer, takes
         self.seen: list[tuple[str, bytes]] = []
 
-    def take(self, piece: bytes, wire: bytes | None) -> bool:
+    def take(self, piece: bytes, wire: bytes | None, now: float) -> bool:
         assert wire is None or wire == chunk(piece)
         if not self._takes(piece):
             return False

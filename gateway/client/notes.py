@@ -14,7 +14,8 @@ from gateway.exchange import Exchange
 from gateway.shapes import Headers
 
 _BYPASS: Final = b"cf-aig-cache-status", b"BYPASS"  # what clients of those URLs look for
-_TIMING: Final = b"upstream;dur=%.1f, gateway;dur=%.1f"
+# Whole numbers with a point between: floats take four times as long to be written.
+_TIMING: Final = b"upstream;dur=%d.%d, gateway;dur=%d.%d"
 _ID_LINE: Final = b"wardgate-request-id: %b\r\n"
 _BOTH_ID_LINES: Final = _ID_LINE + b"x-request-id: %b\r\n"
 _BYPASS_LINE: Final = b"%b: %b\r\n" % _BYPASS
@@ -62,10 +63,12 @@ def head_notes(exchange: Exchange, answered_headers_have_request_id: bool, now: 
     return lines
 
 
-def _durations(started: float, sent: float, now: float) -> tuple[float, float]:
-    """Milliseconds the upstream took, and what is left of the request's time so far."""
-    upstream = now - sent
-    return upstream * 1e3, (now - started - upstream) * 1e3
+def _durations(started: float, sent: float, now: float) -> tuple[int, int, int, int]:
+    """What the upstream took, and what is left of the request's time so far: whole milliseconds and
+    tenths of each."""
+    upstream = int((now - sent) * 10_000 + 0.5)
+    gateway = int((sent - started) * 10_000 + 0.5)
+    return upstream // 10, upstream % 10, gateway // 10, gateway % 10
 
 
 @lru_cache(maxsize=4096)

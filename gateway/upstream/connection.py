@@ -334,13 +334,13 @@ class Connection(asyncio.Protocol):
 
     def _taken(self, taker: Taker, piece: bytes, chunk: bytes | None) -> bool:
         """Whether the reader has taken `piece` where it stands."""
+        now = self._loop.time()
         try:
-            taken = taker(piece, chunk)
+            if taken := taker(piece, chunk, now):
+                self.deadline = now + self._timeouts.idle
         except BaseException as error:
             self.fail(error)  # a defect of the reader's is raised where it reads
             raise
-        if taken:
-            self.deadline = self._loop.time() + self._timeouts.idle
         return taken
 
     def _finish(self, answer: HttpAnswer) -> None:

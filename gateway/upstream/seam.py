@@ -15,8 +15,9 @@ import msgspec
 from gateway.shapes import Headers
 
 # Takes a piece of a body in the call that received it, or says False and has not touched it. With
-# it comes the piece as one chunk of the wire (size, payload, line end), where it came as that.
-Taker = Callable[[bytes, bytes | None], bool]
+# it come the piece as one chunk of the wire (size, payload, line end), where it came as that, and
+# the loop's time.
+Taker = Callable[[bytes, bytes | None, float], bool]
 BROKE_OFF = "the provider's answer broke off before it was complete"
 
 
