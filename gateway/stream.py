@@ -43,18 +43,17 @@ async def stream(answer: Answer, exchange: Exchange, turn: Turn, heartbeats: Hea
         await _send_error(answer, exchange, turn, back)
         return
     flow = _Flow(answer, exchange, turn, back)
-    pulse = _Pulse(flow, heartbeats) if heartbeats.interval and flow.beats else None
+    if heartbeats.interval and flow.beats:
+        flow.pulse = _Pulse(flow, heartbeats)
     try:
-        await flow.run(pulse)
+        await flow.run()
     except UpstreamError as error:
         if not exchange.answering:
             raise
-        if pulse is not None:
-            pulse.stop()
+        flow.stop_pulse()
         await flow.break_off(error)
     finally:
-        if pulse is not None:
-            pulse.stop()
+        flow.stop_pulse()
         exchange.usage, exchange.partial = flow.tap.usage, not flow.done
 
 
@@ -62,8 +61,8 @@ class _Flow:
     """One answer on its way out."""
 
     __slots__ = (
-        "_answer", "_back", "_dialect", "_exchange", "_hider", "_pulse", "_turn", "_writing",
-        "beats", "done", "tap",
+        "_answer", "_back", "_dialect", "_exchange", "_hider", "_turn", "_writing",
+        "beats", "done", "pulse", "tap",
     )  # fmt: skip
 
     def __init__(self, answer: Answer, exchange: Exchange, turn: Turn, back: Back) -> None:
@@ -77,12 +76,12 @@ class _Flow:
         events = isinstance(self.tap, EventTap)
         self._hider = UsageHider() if events and exchange.hide_usage else None
         self.beats = events and self._dialect.HEARTBEAT is not None and self._hider is None
-        self._pulse: _Pulse | None = None
+        self.pulse: _Pulse | None = None
         self.done = self._writing = False
 
-    async def run(self, pulse: _Pulse | None) -> None:
+    async def run(self) -> None:
         answer, tap, exchange, turn = self._answer, self.tap, self._exchange, self._turn
-        self._pulse, taker = pulse, None
+        pulse, taker = self.pulse, None
         while piece := await answer.read(taker):
             # Before `see`: a heartbeat judges by what has been written.
             if pulse is not None and pulse.touch(pulse.time()):
@@ -108,13 +107,19 @@ class _Flow:
 
     def take(self, piece: bytes, chunk: bytes | None, now: float) -> bool:
         """What `run` does with a piece in the middle; False where that has to wait."""
-        pulse = self._pulse
+        pulse = self.pulse
         if pulse is not None and pulse.touch(now):
             return False
         if not self._turn.relay(piece, chunk):
             return False
         self.tap.see(piece)
         return True
+
+    def stop_pulse(self) -> None:
+        # They hold each other: without this both would wait for the garbage collector.
+        pulse, self.pulse = self.pulse, None
+        if pulse is not None:
+            pulse.stop()
 
     async def _end(self) -> None:
         if not self.tap.complete:

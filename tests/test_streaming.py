@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import cast
 
@@ -15,7 +16,7 @@ from gateway.client.turn import Turn
 from gateway.exchange import Exchange
 from gateway.paths import match
 from gateway.shapes import Candidate, RateLimit
-from gateway.stream import Heartbeats, stream
+from gateway.stream import Heartbeats, _Flow, _Pulse, stream
 from gateway.upstream.seam import Taker
 from tests.serve import Answer, Pair, RawClient, request_bytes
 from tests.world import World, served
@@ -190,6 +191,21 @@ async def test_heartbeat_never_cuts_an_event_when_a_slow_client_reads_on() -> No
     await stream(answer, exchange, cast(Turn, client), Heartbeats(0.001))
     # One before the cut event is in its place; none may stand between the halves.
     assert client.taken[-2:] == [WORD[:half], WORD[half:] + DONE]
+
+
+async def test_a_stream_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
+    world = World()
+    candidate = Candidate(world.config("openai", "http://127.0.0.1:1/v1"), "gpt-4o", "catalog")
+    exchange = Exchange("req_1", "POST", CHAT.encode(), [], 0.0)
+    exchange.match, exchange.candidate = match("POST", CHAT.encode()), candidate
+    gc.collect()
+    gc.disable()
+    try:
+        answer = Pieces(WORD, WORD + DONE)
+        await stream(answer, exchange, cast(Turn, SlowClient(pause=0.0)), Heartbeats(60.0))
+        assert not [kind for kind in map(type, gc.get_objects()) if kind in (_Flow, _Pulse)]
+    finally:
+        gc.enable()
 
 
 async def test_upstream_is_paused_while_the_client_does_not_read() -> None:
