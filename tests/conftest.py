@@ -52,10 +52,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @settings(max_examples=1, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.integers())
-def _first_draw(_: int) -> None:
-    """Hypothesis looks for constants in all our code before its first draw. On a fresh clone that
-    takes seconds, and the test it falls to would fail as one that draws too slowly.
+@given(st.text())
+def _first_draw(_: str) -> None:
+    """On a fresh clone Hypothesis takes seconds over a table of all characters before it draws its
+    first text, and a test it falls to can fail for drawing too slowly.
     """
 
 
