@@ -121,7 +121,9 @@ class Prober:
             entry = desk.catalog.providers.get(config.provider)
             known = tuple(entry.models)[:MOST_MODELS] if entry is not None else ()
             probed = replace(probed, models=known, source="catalog")
-        return replace(probed, latency_ms=round((time.monotonic() - began) * 1000))
+        took = round((time.monotonic() - began) * 1000)
+        # A loop's timer may ring part of a millisecond early: what ran out is the least it took.
+        return replace(probed, latency_ms=max(probed.latency_ms, took))
 
     async def _asked(self, settings: Settings, config: ProviderConfig, key: Secret) -> Probed:
         name, patience = config.provider, settings.probe_timeout
@@ -131,7 +133,8 @@ class Prober:
         except Settled as settled:
             return settled.probed
         except (TimeoutError, UpstreamTimeout):
-            return Probed(outcome="timeout", message=f"{name} did not answer in {patience:g} s")
+            message = f"{name} did not answer in {patience:g} s"
+            return Probed(outcome="timeout", message=message, latency_ms=round(patience * 1000))
         except TlsFailed as error:
             message = f"no TLS connection to be trusted: {error.message}"
             return Probed(outcome="tls", message=message)

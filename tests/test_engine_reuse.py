@@ -51,6 +51,26 @@ async def test_get_is_tried_once_more_when_its_kept_connection_died(
     assert [len(wire.requests) for wire in stand.origin.wires] == [2, 1]
 
 
+LARGE_BODY = b"x" * 100_000  # more than may wait for a reader, and all of it in one read
+LARGE_ANSWERS = {
+    "counted": b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n" + LARGE_BODY,
+    "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n186a0\r\n"
+    + LARGE_BODY
+    + b"\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("framing", LARGE_ANSWERS)
+async def test_connection_serves_again_behind_a_large_answer_that_came_at_once(
+    stand: Stand, framing: str
+) -> None:
+    stand.origin.script = answering(LARGE_ANSWERS[framing])
+    engine = stand.engine(most=1, first_byte=stand.patience)
+    for _ in range(6):
+        assert await stand.get(engine) == f"200 {LARGE_BODY!r}"
+    assert [len(wire.requests) for wire in stand.origin.wires] == [6]
+
+
 BODIES = {"bytes": b"x", "empty": b"", "no body": None, "an iterator": ()}
 
 

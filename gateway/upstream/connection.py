@@ -319,7 +319,7 @@ class Connection(asyncio.Protocol):
             self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
         elif self.taker is not None and answer.waiting and self._pass_on(self.taker, answer):
             return
-        if answer.waiting > _HIGH_WATER and not self._paused:
+        elif answer.waiting > _HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         # What comes now comes behind what has not been read.
