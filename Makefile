@@ -8,7 +8,8 @@ SHELL = /bin/sh
 BIN := .venv/bin
 # More arguments for the program behind a target: make test ARGS='-k limits', make run ARGS='--port 9090'
 ARGS :=
-# Installing compiles nothing; what is imported is to be compiled once, and not by every process.
+# For development installing compiles nothing: what is imported is to be compiled once, and not by
+# every process.
 unexport PYTHONDONTWRITEBYTECODE
 # Which interpreter .venv is made with: make install PYTHON=python3.12
 export PYTHON

@@ -74,9 +74,7 @@ def pytest_runtest_makereport(
     if report.skipped:
         report.outcome = "failed"
         report.longrepr = f"skipped, which counts as failed: {_reason(report.longrepr)}"
-        # Not a way to expect failures but the end of it: with this attribute left, one would not
-        # count in the exit status.
-        vars(report).pop("wasxfail", None)
+        vars(report).pop("wasxfail", None)  # left on it, pytest would not count the failure
     return report
 
 

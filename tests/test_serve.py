@@ -196,15 +196,16 @@ import os
 def test_clean():
     assert not {"OPENAI_API_KEY", "WARDGATE_PORT", "HTTPS_PROXY"} & set(os.environ)
 """
-# Nothing here is skipped: each is the source of a test that is run apart, in a folder of its own,
-# to see that conftest.py counts it as failed whichever way it tries not to run.
+# Source of tests that are run apart, in a folder of their own, each beside what it proves: that
+# conftest.py counts it as failed whichever way it tries not to run.
 SKIPPING = {
-    "mark": "@pytest.mark.skip(reason='tired')\ndef test_it(): pass",
-    "call": "def test_it(): pytest.skip('tired')",
-    "module": "pytest.skip('tired', allow_module_level=True)",
-    "missing": "pytest.importorskip('no_such_module', reason='tired')",
-    "xfail": "@pytest.mark.xfail(reason='tired')\ndef test_it(): assert False",
-    "fixture": "@pytest.fixture\ndef it(): pytest.skip('tired')\ndef test_it(it): pass",
+    "mark": "@pytest.mark.skip(reason='tired')\ndef test_it(): pass",  # a mark does not excuse it
+    "call": "def test_it(): pytest.skip('tired')",  # nor does giving up in the middle
+    "module": "pytest.skip('tired', allow_module_level=True)",  # nor giving up for a whole file
+    "missing": "pytest.importorskip('no_such_module', reason='tired')",  # nor what is not installed
+    "xfail": "@pytest.mark.xfail(reason='tired')\ndef test_it(): assert 0",  # nor expecting it
+    "fixture": "@pytest.fixture\ndef it(): "  # nor a fixture
+    "pytest.skip('tired')\ndef test_it(it): pass",  # that gives up for its test
 }
 
 
@@ -228,8 +229,11 @@ def test_every_way_to_skip_is_a_failure(tmp_path: Path) -> None:
     assert "skipped" not in done.stdout.splitlines()[-1]
 
 
-# Names in SKIPPING: of the two ways by which pytest alone would end with exit status 0.
-@pytest.mark.parametrize("name", ["call", "xfail"])
+# By name, as SKIPPING has them.
+ENDS_WELL_ALONE = ["call", "xfail"]  # without conftest.py pytest would end with exit status 0
+
+
+@pytest.mark.parametrize("name", ENDS_WELL_ALONE)
 def test_one_skip_alone_makes_the_exit_status_1(tmp_path: Path, name: str) -> None:
     (tmp_path / "test_it.py").write_text(f"import pytest\n{SKIPPING[name]}\n")
     assert run_pytest(tmp_path, {}).returncode == 1

@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         self, head: bytes, body: bytes | AsyncIterator[bytes] | None, length: int | None
     ) -> None:
         if not isinstance(body, bytes) and body is not None:
-            self._transport.write(head)
+            self._transport.write(head)  # nothing of an idle connection waits in the outbox
             self.deadline = inf  # the body takes the time it takes its sender
             self._pump = Pump(body, length, self._transport, self._poured)
         elif body is None or len(body) <= _SMALL:
