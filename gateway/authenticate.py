@@ -7,10 +7,10 @@ placeholder SDKs insist on. Never touches a store. Called by receive.py.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 from gateway import credential
-from gateway.client.head import Head
 from gateway.errors import Forbidden, Malformed, Unauthorized
 from gateway.shapes import Agent, Client
 from gateway.snapshot import Snapshot
@@ -21,11 +21,16 @@ _HOW = "send a Wardgate key (wg_…) as Authorization: Bearer, x-api-key, api-ke
 _HOW_AWS = "an AWS signature cannot be checked; set AWS_BEARER_TOKEN_BEDROCK to one (wg_…) instead"
 
 
-def authenticate(snapshot: Snapshot, head: Head, query: bytes, now: float) -> Client:
-    """Raise Unauthorized (no key, unknown, expired), Malformed (two keys), Forbidden (agent)."""
-    presented = _presented(head, query)
+def authenticate(
+    snapshot: Snapshot, credentials: Sequence[bytes], query: bytes, now: float
+) -> Client:
+    """`credentials` are the values of all headers that may hold one.
+
+    Raise Unauthorized (no key, unknown, expired), Malformed (two keys), Forbidden (agent).
+    """
+    presented = _presented(credentials, query)
     if presented is None:
-        how = _HOW_AWS if _is_signed(head) else _HOW
+        how = _HOW_AWS if _is_signed(credentials) else _HOW
         raise Unauthorized(f"no Wardgate key in the request: {how}", code="missing_api_key")
     client = _known(snapshot, presented)
     if client.expires_at is not None and client.expires_at <= now:
@@ -35,9 +40,9 @@ def authenticate(snapshot: Snapshot, head: Head, query: bytes, now: float) -> Cl
     return client
 
 
-def _presented(head: Head, query: bytes) -> str | None:
+def _presented(credentials: Sequence[bytes], query: bytes) -> str | None:
     found: str | None = None
-    for value in head.credentials:
+    for value in credentials:
         found = _merge(found, _token(value))
     if query and b"key=" in query:
         for part in query.split(b"&"):
@@ -63,14 +68,14 @@ def _token(value: bytes) -> str:
     return text[7:].lstrip() if text[:7].lower() == "bearer " else text
 
 
-def _is_signed(head: Head) -> bool:
-    return any(value[:16] == b"AWS4-HMAC-SHA256" for value in head.credentials)
+def _is_signed(credentials: Sequence[bytes]) -> bool:
+    return any(value[:16] == b"AWS4-HMAC-SHA256" for value in credentials)
 
 
 def _known(snapshot: Snapshot, text: str) -> Client:
     # The digest covers every character, so what is stored under this id settles the form, too.
     public_id = credential.id_in(text)
-    client = snapshot.clients.get(public_id) if text.startswith("wg_") else None
+    client = snapshot.clients.get(public_id) if text[:3] == "wg_" else None
     digest = snapshot.digest(text)
     # Compared on a miss too, so that time does not tell a known id from an unknown one.
     matches = hmac.compare_digest(digest, client.digest if client else _DUMMY)

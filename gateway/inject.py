@@ -16,7 +16,7 @@ from gateway.dialects.table import DIALECTS
 from gateway.errors import SealBroken, Unavailable
 from gateway.paths import Match
 from gateway.references import resolved
-from gateway.shapes import Candidate, Headers, ProviderConfig, Secret
+from gateway.shapes import Candidate, Headers, ProviderConfig, Secret, Standing
 from gateway.sign import read_keys, region_of, sign
 from gateway.upstream.seam import Outbound
 from gateway.vault import KeyRing, config_binding, is_reference
@@ -25,6 +25,7 @@ from gateway.vault import KeyRing, config_binding, is_reference
 _IDENTITY = (b"accept-encoding", b"identity")
 _PLACE = b"\xff"  # stands for the key where its header is planned; no text in UTF-8 has it
 _MOST_PLANS = 4096
+_MOST_STANDING = 64  # configs that requests with one head go to
 _MOST_TARGETS = 64  # paths without a variable part; few are used with one config
 
 
@@ -46,17 +47,15 @@ def inject(
     config = candidate.config
     plan = _plan(config)
     secret, signed = _opened(config, plan.bound, ring), config.auth_type == "aws_sigv4"
-    sent = head.passing
-    if plan.replaced:
-        sent = [pair for pair in sent if pair[0] not in plan.replaced]
-    sent = sent + _missing(plan.defaults, sent) + plan.added
+    standing = head.standing.get(plan) or plan.stand(head)
+    sent: Headers = []
     if plan.keyed is not None:
         name, before, after = plan.keyed
         sent.append((name, before + secret.expose() + after))
-    sent.append(_IDENTITY)
     if length is not None:
         sent.append((b"content-length", b"%d" % length))
-    outbound = Outbound(method, plan.origin, plan.target(match, query), sent, body)
+    target = plan.target(match, query)
+    outbound = Outbound(method, plan.origin, target, sent, body, standing)
     if signed:
         outbound.headers += _signature(config, secret, outbound)
     return outbound
@@ -83,6 +82,15 @@ class _Plan:
         self.defaults = dialect.defaults(config)
         ours = {name for name, _ in (*keys, *self.added)}
         self.replaced = frozenset(name for name in ours if may_go_upstream(name))
+
+    def stand(self, head: Head) -> Standing:
+        """The client's headers and the config's, kept beside the head: it may come again."""
+        sent = [pair for pair in head.passing if pair[0] not in self.replaced]
+        sent = sent + _missing(self.defaults, sent) + self.added + [_IDENTITY]
+        if len(head.standing) >= _MOST_STANDING:
+            head.standing.clear()
+        standing = head.standing[self] = Standing(sent)
+        return standing
 
     def target(self, match: Match, query: bytes) -> bytes:
         """Raw path and query at the upstream. Raises Malformed if it left the base path."""
@@ -140,7 +148,7 @@ def _signature(config: ProviderConfig, secret: Secret, outbound: Outbound) -> He
         what = "has no region" if region is None else "can sign only what was read whole"
         raise Unavailable(f"{config.provider}/{config.alias} {what}", code="secret_unavailable")
     url = outbound.origin + outbound.target.decode("ascii")
-    return sign(keys, region, outbound.method, url, outbound.headers, outbound.body)
+    return sign(keys, region, outbound.method, url, outbound.all_headers(), outbound.body)
 
 
 def _missing(defaults: Headers, present: Headers) -> Headers:

@@ -6,7 +6,7 @@ The only file that knows their order. Refusals are answered and recorded too. Ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from gateway.client.head import Head
 from gateway.client.notes import notes_of
 from gateway.client.turn import Turn
 from gateway.enumerate import enumerate_models
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Unauthorized
 from gateway.exchange import Attempt, Exchange
 from gateway.forward import forward
 from gateway.health import Samples
@@ -92,8 +92,7 @@ async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
 async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | None:
     """The upstream's answer; None where the request was answered from here."""
     snapshot, query, now = house.snapshot, turn.query, house.clock()
-    head = Head(turn.headers)
-    edge.check(turn, head)
+    head, credentials = _read(turn)
     if turn.path == PATH_OF_TRACE:
         await _explain(house, exchange, turn, head, now)
         return None
@@ -101,7 +100,13 @@ async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | N
     if match.endpoint.name == "probe":
         await _answer_probe(exchange, turn)
         return None
-    client = exchange.client = authenticate(snapshot, head, query, now)
+    try:
+        client = exchange.client = authenticate(snapshot, credentials, query, now)
+    except Unauthorized:
+        edge.check_credential(turn)
+        raise
+    if turn.letter:
+        turn.make_familiar(head)
     house.used[client.id] = now
     if match.endpoint.local:
         await enumerate_models(
@@ -117,6 +122,15 @@ async def _fetch(house: Furniture, exchange: Exchange, turn: Turn) -> Answer | N
     gateway = limit_of_gateway(snapshot, match, client)
     errand = _Errand(exchange, turn, head, match, client, body, gateway)
     return await _reach(house, errand, candidates)
+
+
+def _read(turn: Turn) -> tuple[Head, Sequence[bytes]]:
+    """The head, which has passed the strict check, and what may be a credential in it."""
+    if turn.head is not None:  # it came before, and passed
+        return turn.head, (turn.credential,)
+    head = Head(turn.headers)
+    edge.check(turn, head)
+    return head, head.credentials
 
 
 class _Errand(msgspec.Struct):
@@ -193,7 +207,7 @@ async def _explain(
     house: Furniture, exchange: Exchange, turn: Turn, head: Head, now: float
 ) -> None:
     snapshot = house.snapshot
-    client = exchange.client = authenticate(snapshot, head, turn.query, now)
+    client = exchange.client = authenticate(snapshot, head.credentials, turn.query, now)
     turn.expects = head.expects
     await trace(
         snapshot,

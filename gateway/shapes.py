@@ -20,6 +20,21 @@ Setting = str | dict[str, str]
 GLOBAL = "global"
 
 
+class Standing:
+    """Headers that stay the same for many requests, names in lower case; none frames a body.
+
+    `opening`: how the last request with them began on the wire, all of them included; it was
+    `opened` by this method, target and host.
+    """
+
+    __slots__ = ("headers", "opened", "opening")
+
+    def __init__(self, headers: Headers) -> None:
+        self.headers = headers
+        self.opened: tuple[str, bytes, bytes] | None = None
+        self.opening = b""
+
+
 class Secret:
     """Bytes that show themselves only when asked by `expose()`; not picklable, not JSON-able."""
 

@@ -85,7 +85,7 @@ class AiohttpEngine:
             response = await self._session(url.scheme == "https").request(
                 outbound.method,
                 url,
-                headers=_text_headers(outbound.headers),
+                headers=_text_headers(outbound.all_headers()),
                 data=outbound.body,
                 allow_redirects=False,
             )

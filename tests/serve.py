@@ -34,7 +34,7 @@ def free_port() -> int:
 
 def gateway_config(app: Any, settings: Any) -> uvicorn.Config:
     """What `wardgate serve` would run `app` with."""
-    config: uvicorn.Config = importlib.import_module("gateway.client.listener").server_config(
+    config: uvicorn.Config = importlib.import_module("gateway.client.config").server_config(
         app, settings
     )
     return config

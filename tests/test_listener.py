@@ -17,8 +17,9 @@ import pytest
 from uvicorn.server import ServerState
 
 from gateway.client.body import read_whole
+from gateway.client.config import server_config
 from gateway.client.head import Head
-from gateway.client.listener import Listener, server_config
+from gateway.client.listener import Listener
 from gateway.client.turn import Turn
 from tests.engines import soon
 from tests.serve import RawClient, request_bytes

@@ -53,7 +53,7 @@ def body_at_hand(turn: Turn, match: Match, head: Head, limit: int) -> Body | Non
 async def read_body(turn: Turn, match: Match, head: Head, limit: int) -> Body:
     """Raise Malformed (not JSON where JSON is needed) or TooLarge."""
     turn.expects = head.expects and turn.version != "1.0"
-    length = _length(head)
+    length = turn.length if turn.head is not None else _length(head)
     empty = length == 0 if head.lengths else not head.encodings
     if empty and match.endpoint.model_in != "body":
         return Body(absent=True, whole=True)

@@ -25,6 +25,7 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 # escapes that decode to a slash, a backslash, a dot or a control character are refused below.
 _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@|]|%[0-9A-Fa-f]{2}|/(?!/))*")
 _HIDDEN = re.compile(rb"%(?:2[eEfF]|5[cC]|[01][0-9A-Fa-f]|7[fF])")
+_VISIBLE = bytes((*range(0x20, 0x7F), *range(0x80, 0x100), 0x09))
 _DOTS = re.compile(rb"/\.{1,2}(?:/|$)")
 # An ARN in a Bedrock model id carries its slash encoded: the one place where that is right.
 _ARN_PATH = re.compile(
@@ -53,6 +54,16 @@ def check(turn: Turn, head: Head) -> None:
         raise Malformed("exactly one Host header is needed")
     if head.lengths + head.encodings > 1:
         raise Malformed("the body's length is given twice")
+
+
+def check_credential(turn: Turn) -> None:
+    """Raise Malformed for what no header's value may have, where the parser has not seen it.
+
+    Asked only of what is no key of ours: one that is has no such bytes.
+    """
+    if turn.head is not None and turn.credential.translate(None, _VISIBLE):
+        turn.keep_alive = False
+        raise Malformed("the request is not valid HTTP/1.1")
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.client.hygiene import may_go_upstream
 from gateway.credential import stands_in
-from gateway.shapes import Headers
+from gateway.shapes import Headers, Standing
 
 CREDENTIAL_HEADERS: Final = frozenset(
     {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cf-aig-authorization"}
@@ -39,7 +39,7 @@ class Head:
     """`length` is the first content-length's text; `framed`: a body is said to follow.
 
     `passing` are the headers that may go upstream, in their order; what a config sets itself is
-    taken out of them later.
+    taken out of them later. `standing` is for inject.py: what it made of them for each config.
     """
 
     __slots__ = (
@@ -54,6 +54,7 @@ class Head:
         "lengths",
         "narrow",
         "passing",
+        "standing",
     )
 
     def __init__(self, headers: Headers) -> None:
@@ -79,6 +80,7 @@ class Head:
         if self._listed:
             passing = [pair for pair in passing if pair[0] not in self._listed]
         self.passing = passing
+        self.standing: dict[object, Standing] = {}
 
     @property
     def framed(self) -> bool:

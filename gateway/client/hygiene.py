@@ -58,6 +58,11 @@ def settable(name: bytes) -> bool:
     return bool(name) and may_go_upstream(name) and name not in _ABOUT_THE_BODY
 
 
+def is_secret(name: bytes) -> bool:
+    """Whether a header of this name, in lower case, is called like a credential."""
+    return _CREDENTIAL.search(name) is not None
+
+
 @lru_cache(maxsize=2048)
 def may_go_upstream(name: bytes) -> bool:
     """Whether a client's header of this name, in lower case, may go on."""

@@ -20,6 +20,8 @@ from typing import Any, Final, Literal, Protocol, cast
 import httptools
 import uvicorn
 
+from gateway.client.familiar import Familiar, familiar
+from gateway.client.head import Head
 from gateway.client.status import STATUS_LINES
 from gateway.client.target import target_of
 from gateway.client.turn import Turn
@@ -28,12 +30,12 @@ from gateway.dialects.table import DIALECTS
 from gateway.errors import GatewayError, HeadTooLarge, Malformed, SlowClient
 from gateway.outbox import Outbox
 from gateway.paths import caller
-from gateway.settings import Settings
 from gateway.shapes import Headers
 from gateway.wake import Wake
 
 _MOST_HEAD: Final = 64 * 1024
 _HIGH_WATER: Final = 64 * 1024  # bytes of a body that may wait to be taken
+_ENOUGH: Final = 4  # requests in a row, each with a head of its own: the next will have one, too
 _METHODS: Final = {name.encode(): name for name in ("GET", "POST", "PUT", "PATCH", "DELETE")}
 Waits = Literal["nothing", "head", "body", "rest", "request"]
 Serve = Callable[[Turn], Coroutine[Any, Any, None]]
@@ -60,10 +62,10 @@ class Listener(asyncio.Protocol):
     """One client connection. `full`: the client does not take what is written."""
 
     __slots__ = (
-        "_deadlines", "_drain", "_ended", "_gone", "_head_bytes", "_headers", "_in_head", "_outbox",
-        "_parser", "_patience", "_paused", "_queue", "_read", "_reading", "_ready", "_received",
-        "_serve", "_state", "_task", "_transport", "_turn", "_url", "_waits", "deadline", "full",
-        "loop", "write",
+        "_between", "_deadlines", "_drain", "_ended", "_familiar", "_gone", "_head_bytes",
+        "_headers", "_in_head", "_outbox", "_parser", "_patience", "_paused", "_queue", "_read",
+        "_reading", "_ready", "_received", "_serve", "_state", "_strange", "_task", "_transport",
+        "_turn", "_url", "_waits", "deadline", "full", "loop", "write",
     )  # fmt: skip
 
     write: Callable[[bytes], None]  # to the client, with this turn of the loop
@@ -98,6 +100,9 @@ class Listener(asyncio.Protocol):
         # Bytes since the read in which the head began: all of it, and perhaps more.
         self._received = 0
         self._ended = False  # one request has ended among them
+        self._between = True  # the next byte begins a request
+        self._familiar: Familiar | None = None  # the head of the last one
+        self._strange = 0  # how many requests in a row had another head than the one before
         self._reading: Turn | None = None  # whose body is arriving
         self._turn: Turn | None = None  # who is being answered
         self._queue: deque[Turn] = deque()  # whose heads are here, and who wait to be served
@@ -137,6 +142,10 @@ class Listener(asyncio.Protocol):
         self._parser = cast(httptools.HttpRequestParser, None)
 
     def data_received(self, data: bytes) -> None:
+        known, begins = self._familiar, self._between
+        if begins and known is not None and (cut := known.read(data)) is not None:
+            self._recognise(known, *cut)
+            return
         reading, self._ended = self._reading, False
         self._read = data
         self._received += len(data)
@@ -153,6 +162,8 @@ class Listener(asyncio.Protocol):
             reading.stir()
         self._read = b""  # a large piece of a body is not held any longer
         if self._queue:
+            if begins and self._between and self._strange < _ENOUGH and len(self._queue) == 1:
+                self._queue[0].letter = data
             self._go_on()
 
     def pause_writing(self) -> None:
@@ -166,7 +177,7 @@ class Listener(asyncio.Protocol):
     # The parser's side.
 
     def on_message_begin(self) -> None:
-        self._url, self._headers = b"", []
+        self._url, self._headers, self._between = b"", [], False
         self._in_head, self._head_bytes, self._received = True, 0, len(self._read)
 
     def on_url(self, url: bytes) -> None:
@@ -187,9 +198,7 @@ class Listener(asyncio.Protocol):
         turn.upgrade = parser.should_upgrade()
         turn.keep_alive = parser.should_keep_alive() and version == "1.1" and not turn.upgrade
         self._headers = []
-        self._queue.append(turn)
-        if self._turn is not None or len(self._queue) > 1:
-            self._pause()
+        self._line_up(turn)
 
     def on_body(self, body: bytes) -> None:
         turn = self._reading
@@ -200,7 +209,7 @@ class Listener(asyncio.Protocol):
         turn, self._reading = self._reading, None
         self._ended = True
         if turn is not None:
-            turn.whole = True
+            turn.whole, self._between = True, turn.keep_alive
             if turn is self._turn and turn.answered:
                 self._free()
 
@@ -216,6 +225,11 @@ class Listener(asyncio.Protocol):
         if self._paused and not self._queue:
             self._paused = False
             self._transport.resume_reading()
+
+    def make_familiar(self, letter: bytes, turn: Turn, head: Head) -> None:
+        """`turn` was read from `letter`: one with the same head need not be read."""
+        self._strange += 1
+        self._familiar = familiar(letter, turn, head)
 
     def await_body(self) -> None:
         self._wait("body", self._patience.body)
@@ -267,6 +281,20 @@ class Listener(asyncio.Protocol):
             self._close()
 
     # Between them.
+
+    def _recognise(self, known: Familiar, credential: bytes, body: bytes) -> None:
+        """A whole request is here, and the parser need not see it."""
+        self._strange = 0
+        method, target = known.turn_of
+        turn = Turn(self, method, target, known.headers, "1.1")
+        turn.recognise(known.head, credential, body)
+        self._line_up(turn)
+        self._go_on()
+
+    def _line_up(self, turn: Turn) -> None:
+        self._queue.append(turn)
+        if self._turn is not None or len(self._queue) > 1:
+            self._pause()
 
     def _go_on(self) -> None:
         """A turn has come: a task that waits for one takes it at once, in this call."""
@@ -348,29 +376,6 @@ class Listener(asyncio.Protocol):
             path = self._url.partition(b"?")[0]
             self.write(_written(error, DIALECTS[caller(path, self._headers)]))
         self._close()
-
-
-def server_config(app: App, settings: Settings) -> uvicorn.Config:
-    """uvicorn with our listener: it keeps the sockets, the start and the end."""
-    patience = Patience(settings.header_timeout, settings.body_timeout, settings.keep_alive_timeout)
-    shortest = min(patience.head, patience.body, patience.request)
-    deadlines, outbox = Deadlines(shortest), Outbox()
-    made = partial(Listener, serve=app.serve, patience=patience, deadlines=deadlines, outbox=outbox)
-    return uvicorn.Config(
-        cast(Any, app),
-        http=cast(Any, made),
-        loop="none",
-        ws="none",
-        lifespan="on",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        backlog=4096,
-        timeout_graceful_shutdown=cast(int, settings.drain_timeout),
-    )
 
 
 def _written(error: GatewayError, dialect: Any) -> bytes:

@@ -16,6 +16,7 @@ from gateway.shapes import Headers
 from gateway.wake import Wake
 
 if TYPE_CHECKING:
+    from gateway.client.head import Head
     from gateway.client.listener import Listener
 
 _LARGE: Final = 32 * 1024  # bytes that are cheaper to write by themselves than to copy
@@ -40,10 +41,14 @@ class Turn:
         "_watching",
         "absolute",
         "answered",
+        "credential",
         "expects",
         "gone",
+        "head",
         "headers",
         "keep_alive",
+        "length",
+        "letter",
         "method",
         "path",
         "query",
@@ -70,6 +75,10 @@ class Turn:
         self.keep_alive = True
         self.upgrade = False
         self.received = 0  # bytes that had come when the head was whole, at least the head's
+        self.head: Head | None = None  # read before, where all of it is the same
+        self.credential = b""  # the only one, and
+        self.length: int | None = None  # the body's, where it is
+        self.letter = b""  # the whole request, where the next one's head may be the same
         self.expects = False  # the client waits for "100 Continue" before it sends its body
         self.whole = False  # the body has arrived to its end
         self.waiting = 0  # bytes of it that have arrived and are not taken
@@ -82,6 +91,19 @@ class Turn:
         self._task: asyncio.Task[None] | None = None
         self._watching = False
         self._slow = False
+
+    # The request's head.
+
+    def recognise(self, head: Head, credential: bytes, body: bytes) -> None:
+        """The request is here whole, and its head is known."""
+        self.head, self.credential, self.length = head, credential, len(body)
+        self._pieces.append(body)
+        self.waiting, self.whole = len(body), True
+
+    def make_familiar(self, head: Head) -> None:
+        """Its client may send requests: the head is worth knowing when it comes again."""
+        letter, self.letter = self.letter, b""
+        self._listener.make_familiar(letter, self, head)
 
     # The request's body.
 

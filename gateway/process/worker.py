@@ -19,7 +19,7 @@ with absent("rich"):  # structlog's console output: a fifth of a worker's start,
 
 from gateway import logs, masking
 from gateway.app import build
-from gateway.client.listener import server_config
+from gateway.client.config import server_config
 from gateway.errors import SealBroken
 from gateway.process.pipe import Boot, Health, Message, Pipe, Reload, Serving, Used
 from gateway.process.shelf import Shelf

@@ -12,12 +12,13 @@ from typing import Protocol
 
 import msgspec
 
-from gateway.shapes import Headers
+from gateway.shapes import Headers, Standing
 
 # Takes a piece of a body in the call that received it, or says False and has not touched it. With
 # it come the piece as one chunk of the wire (size, payload, line end), where it came as that, and
 # the loop's time.
 Taker = Callable[[bytes, bytes | None, float], bool]
+_NO_MORE = Standing([])
 BROKE_OFF = "the provider's answer broke off before it was complete"
 
 
@@ -45,8 +46,8 @@ class Pooling:
 class Outbound(msgspec.Struct):
     """A request ready to go. `target` is the raw path with its query; `body` is sent as it is.
 
-    Names of headers are in lower case. A content-length among them says how long an iterator is,
-    which is sent chunked without one; for bytes the engine knows it.
+    Names of headers are in lower case. A content-length among `headers` says how long an iterator
+    is, which is sent chunked without one; for bytes the engine knows it. `standing` are sent, too.
     """
 
     method: str
@@ -54,6 +55,11 @@ class Outbound(msgspec.Struct):
     target: bytes
     headers: Headers
     body: bytes | AsyncIterator[bytes] | None
+    standing: Standing = _NO_MORE
+
+    def all_headers(self) -> Headers:
+        """What is sent, whichever way it is kept."""
+        return self.standing.headers + self.headers
 
 
 class Answer(Protocol):

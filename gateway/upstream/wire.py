@@ -10,6 +10,7 @@ import re
 from functools import lru_cache
 
 from gateway.errors import UpstreamError
+from gateway.shapes import Headers
 from gateway.upstream.seam import Outbound
 
 LAST_FRAME = b"0\r\n\r\n"
@@ -17,6 +18,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _in_a_line = b": ".join
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_BREAKING = b"\r\n\0"
 _TARGET = re.compile(rb"/[!\"$-~]*")
 _MOST_NAMES = 4096
 # Methods whose requests have a body, if only an empty one: some servers insist on its length.
@@ -29,16 +31,40 @@ def head_of(outbound: Outbound, host: bytes) -> bytes:
 
     Raises UpstreamError (nothing has been sent) for what would be read as something else.
     """
-    headers = outbound.headers
-    names = [name for name, _ in headers]
-    request = b"%b%b HTTP/1.1" % (_method(outbound.method), _target(outbound.target))
-    lines = [request, host, *map(_in_a_line, headers)]
+    standing, asked = outbound.standing, (outbound.method, outbound.target, host)
+    if standing.opened != asked:
+        standing.opening, standing.opened = _opening(standing.headers, *asked), asked
+    if len(outbound.headers) == 1 and isinstance(outbound.body, bytes):
+        return _keyed(standing.opening, *outbound.headers[0], len(outbound.body))
+    lines = [*map(_in_a_line, outbound.headers)]
+    names = [name for name, _ in outbound.headers]
     if outbound.body is not None or outbound.method in _BODIED:
         lines += _framing(outbound, names)
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    return b"%b%b\r\n" % (standing.opening, _checked(lines, names))
+
+
+def _keyed(opening: bytes, name: bytes, value: bytes, length: int) -> bytes:
+    """The head of nearly every request: one header, the key, is not standing."""
+    whole = len(value.translate(None, _BREAKING)) == len(value)
+    if not whole or name in _FRAMING or not (name in _known or _are_names([name])):
+        raise _impossible()
+    return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n" % (opening, name, value, length)
+
+
+def _opening(standing: Headers, method: str, target: bytes, host: bytes) -> bytes:
+    names = [name for name, _ in standing]
+    if not _FRAMING.isdisjoint(names):
+        raise _impossible()  # it would frame every body alike
+    request = b"%b%b HTTP/1.1" % (_method(method), _target(target))
+    return _checked([request, host, *map(_in_a_line, standing)], names)
+
+
+def _checked(lines: list[bytes], names: list[bytes]) -> bytes:
+    """The lines with their ends, if they are as many as they look. `names` are the headers'."""
+    head = b"\r\n".join(lines) + b"\r\n" if lines else b""
     # As many line ends as were put in, and no NUL: one pass is cheaper than three searches.
-    ends = len(head) - len(head.translate(None, b"\r\n\0"))
-    if ends != 2 * len(lines) + 2 or not (_known.issuperset(names) or _are_names(names)):
+    ends = len(head) - len(head.translate(None, _BREAKING))
+    if ends != 2 * len(lines) or not (_known.issuperset(names) or _are_names(names)):
         raise _impossible()
     return head
 
