@@ -128,4 +128,6 @@ def _etag(answer: Answer) -> str | None:
 
 
 def _header(answer: Answer, name: bytes) -> bytes:
-    return next((value for key, value in answer.headers if key == name), b"")
+    from gateway.upstream.seam import headers_of
+
+    return next((value for key, value in headers_of(answer) if key == name), b"")

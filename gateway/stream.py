@@ -38,7 +38,7 @@ async def stream(answer: Answer, exchange: Exchange, turn: Turn, heartbeats: Hea
 
     Raises UpstreamError or UpstreamTimeout only while nothing has been sent.
     """
-    back = Back(answer.headers)
+    back = Back(answer.fields)
     if answer.status >= 400:
         await _send_error(answer, exchange, turn, back)
         return
@@ -177,7 +177,7 @@ class _Flow:
         lines = back.lines(events=events, without=LENGTH if uncounted else _NONE)
         lines += head_notes(exchange, back.named, exchange.answered or perf_counter())
         self._turn.start(status, lines, counted=back.counted and not uncounted)
-        self._back, self._answer.headers = None, []
+        self._back, self._answer.fields = None, []
 
 
 class _Pulse:

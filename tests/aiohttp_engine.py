@@ -34,12 +34,12 @@ class _AsSent(aiohttp.ClientRequest):
 class AiohttpAnswer:
     """An aiohttp response in the seam's words."""
 
-    __slots__ = ("_response", "headers", "status")
+    __slots__ = ("_response", "fields", "status")
 
     def __init__(self, response: aiohttp.ClientResponse, idle: float) -> None:
         self._response = response
         self.status = response.status
-        self.headers: Headers = [(name.lower(), value) for name, value in response.raw_headers]
+        self.fields = [name + b": " + value for name, value in response.raw_headers]
         connection = response.connection
         if connection is not None and connection.protocol is not None:
             connection.protocol.read_timeout = idle

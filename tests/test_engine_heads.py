@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import UpstreamError
+from gateway.upstream import seam
 from gateway.upstream.seam import Engine
 from tests import engines
 from tests.engines import Stand, whole, words
@@ -145,7 +146,7 @@ async def headers_of(stand: Stand, engine: Engine) -> object:
     except UpstreamError as error:
         return words(error)
     assert await whole(answer) == b"hello"
-    return answer.headers
+    return seam.headers_of(answer)
 
 
 @pytest.mark.parametrize("case", ["cookies apart and in order", "empty value", "latin-1"])

@@ -138,9 +138,9 @@ class Pieces:
     """An upstream's answer whose pieces are all here already, but for the last."""
 
     status = 200
-    headers = list(SSE)
 
     def __init__(self, *pieces: bytes) -> None:
+        self.fields = [b"%b: %b" % pair for pair in SSE]
         self._pieces = list(pieces)
 
     @property

@@ -6,12 +6,11 @@ One pass over the headers, by a table of what each name means here. Pure. Used b
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 from typing import Final
 
 from gateway.client.hygiene import may_come_back
-from gateway.shapes import Headers
 
 # What a name means: it passes, it stays here, or somebody looks at its value.
 _PASSES, _STAYS, _TYPE, _ENCODING, _LENGTH, _NAMES, _CONNECTION = range(7)
@@ -43,23 +42,24 @@ class Back:
 
     __slots__ = ("_passing", "counted", "encoded", "kind", "named")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, fields: list[bytes]) -> None:
+        """`fields` are lines of headers, without line ends."""
         self.kind = b""
         self.encoded = self.counted = self.named = False
-        passing: Headers = []
+        passing: list[bytes] = []
         listed: set[bytes] | None = None
         meanings = _MEANINGS
-        for pair in headers:
-            name, value = pair
+        for line in fields:
+            name, _, value = line.partition(b":")
             meaning = meanings[name] if name in meanings else _meaning(name)
             if meaning == _CONNECTION:
                 listed = (listed or set()) | _listed(value)
             elif meaning != _STAYS:
                 if meaning != _PASSES:
-                    self._weigh(meaning, value)
-                passing.append(pair)
+                    self._weigh(meaning, value.strip(b" \t"))
+                passing.append(line)
         if listed:
-            passing = [pair for pair in passing if pair[0] not in listed]
+            passing = _but_for(passing, listed)
             self.counted = self.counted and b"content-length" not in listed
             self.named = self.named and b"x-request-id" not in listed
         self._passing = passing
@@ -70,11 +70,11 @@ class Back:
         if events:
             without = without | _NOT_OF_EVENTS
         if without:
-            passing = [pair for pair in passing if pair[0] not in without]
-        lines = wire(passing)
+            passing = _but_for(passing, without)
+        lines = _joined(passing)
         # A search for any of thirty characters takes longer than leaving them all out.
         if len(lines.translate(None, _CONTROL)) != len(lines) - 2 * len(passing):
-            lines = wire([pair for pair in passing if not _BAD_VALUE.search(pair[1])])
+            lines = _joined([line for line in passing if not _BAD_VALUE.search(line)])
         return lines + _OF_EVENTS if events else lines
 
     def _weigh(self, meaning: int, value: bytes) -> None:
@@ -88,10 +88,17 @@ class Back:
             self.encoded = True
 
 
+def _joined(lines: list[bytes]) -> bytes:
+    return _LINE_END.join(lines) + _LINE_END if lines else b""
+
+
+def _but_for(lines: list[bytes], names: Set[bytes]) -> list[bytes]:
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
+
+
 def wire(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Headers as they stand in a message, each line with its end."""
-    lines = _LINE_END.join(map(_IN_A_LINE, headers))
-    return lines + _LINE_END if lines else b""
+    return _joined([*map(_IN_A_LINE, headers)])
 
 
 def _listed(connection: bytes) -> set[bytes]:
@@ -101,13 +108,19 @@ def _listed(connection: bytes) -> set[bytes]:
 
 @lru_cache(maxsize=2048)
 def _meaning(name: bytes) -> int:
-    return _PASSES if may_come_back(name) else _STAYS
+    """Of a name in any spelling."""
+    lower = name.lower()
+    known = _WEIGHED.get(lower)
+    if known is not None:
+        return known
+    return _PASSES if may_come_back(lower) else _STAYS
 
 
 # What providers really send, looked up without a call.
-_MEANINGS: Final = _WEIGHED | {
-    name: _meaning(name)
+_MEANINGS: Final = {
+    spelling: _meaning(name)
     for name in (
+        *_WEIGHED,
         *(b"date", b"server", b"cache-control", b"transfer-encoding", b"set-cookie", b"alt-svc"),
         *(b"strict-transport-security", b"x-content-type-options", b"cf-ray", b"cf-cache-status"),
         *(b"openai-organization", b"openai-processing-ms", b"openai-version", b"request-id"),
@@ -115,4 +128,5 @@ _MEANINGS: Final = _WEIGHED | {
         *(b"x-ratelimit-remaining-requests", b"x-ratelimit-remaining-tokens"),
         *(b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens"),
     )
+    for spelling in (name, name.title())
 }

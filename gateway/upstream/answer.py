@@ -11,14 +11,16 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from gateway.errors import UpstreamError
-from gateway.shapes import Headers
 from gateway.upstream.seam import BROKE_OFF, Taker
 
 if TYPE_CHECKING:
     from gateway.upstream.connection import Connection
 
 Framing = Literal["none", "counted", "until_close"]
-_KEEP_ALIVE: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)", re.IGNORECASE)
+_LENGTH: Final = b"\r\ncontent-length:"
+_ENCODING: Final = b"\r\ntransfer-encoding:"
+_KEEP_ALIVE: Final = b"\r\nkeep-alive:"
+_TIMEOUT: Final = re.compile(rb"(?:^|,)\s*timeout\s*=\s*(\d{1,6})\s*(?:,|$)")
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -30,17 +32,15 @@ class HttpAnswer:
     """Satisfies the seam's Answer. `framing` says how the end of the body is known."""
 
     __slots__ = (
-        "_encoding",
-        "_keep_alive",
-        "_length",
+        "_lifetime",
         "_pieces",
         "begun",
         "complete",
         "connection",
         "ended",
         "error",
+        "fields",
         "framing",
-        "headers",
         "status",
         "version",
         "waiting",
@@ -50,16 +50,14 @@ class HttpAnswer:
         self.connection: Connection | None = connection
         self.status = 0
         self.version = ""
-        self.headers: Headers = []
+        self.fields: list[bytes] = []
         self.begun = False  # the head of the final answer is here
         self.complete = False
         self.ended = False  # and all of it was read
         self.framing: Framing = "until_close"
         self.error: BaseException | None = None
-        self._keep_alive = b""
-        self._encoding = b""
+        self._lifetime = inf
         self.waiting = 0  # bytes of pieces that are not read yet
-        self._length = b""
         self._pieces: list[bytes] = []
 
     async def read(self, taker: Taker | None = None) -> bytes:
@@ -84,8 +82,7 @@ class HttpAnswer:
 
     def lifetime(self) -> float:
         """Seconds the upstream says it keeps the connection; infinity when it says nothing."""
-        found = _KEEP_ALIVE.search(self._keep_alive) if self._keep_alive else None
-        return float(found[1]) if found else inf
+        return self._lifetime
 
     def abort(self) -> None:
         self._pieces = []
@@ -95,17 +92,23 @@ class HttpAnswer:
 
     # From here on: what the connection tells.
 
-    def begin(self, status: int, method: str, version: str) -> bool:
-        """The head is whole. False, and `error`, when it cannot be passed on."""
+    def begin(self, status: int, method: str, version: str, head: bytes) -> bool:
+        """The head is whole, without the empty line. False, and `error`, when it cannot be passed
+        on."""
         self.status, self.version = status, version
-        self._weigh()
-        wrong = self._wrong()
+        lower = head.lower()
+        counted, encoded = lower.find(_LENGTH) >= 0, lower.find(_ENCODING) >= 0
+        wrong = self._wrong(lower, counted) if encoded or version != "1.1" or status < 200 else ""
         if wrong:
             self.error = UpstreamError(wrong)
             return False
+        self.fields = head.split(b"\r\n")[1:]
+        if lower.find(_KEEP_ALIVE) >= 0:
+            said = _TIMEOUT.search(_said(lower, _KEEP_ALIVE)[-1])
+            self._lifetime = float(said[1]) if said else inf
         if method == "HEAD" or status in _BODILESS:
             self.framing = "none"
-        elif self._encoding or self._length:
+        elif encoded or counted:
             self.framing = "counted"
         self.begun = True
         return True
@@ -113,10 +116,6 @@ class HttpAnswer:
     def finish(self) -> None:
         """All of it is here."""
         self.complete, self.ended = True, not self._pieces
-
-    def start_over(self) -> None:
-        """What was read was an interim answer (1xx): the final one comes behind it."""
-        self.headers = []
 
     def lost(self, *, stale: bool) -> UpstreamError:
         """What to say where the connection ended here; `stale`: it had served before, and no byte
@@ -141,20 +140,17 @@ class HttpAnswer:
         self._pieces.clear()
         self.waiting = 0
 
-    def _wrong(self) -> str:
+    def _wrong(self, lower: bytes, counted: bool) -> str:
+        """What is wrong with a head that is not of the usual kind."""
         if self.version not in ("1.1", "1.0") or self.status < 200:
             return "the provider does not answer in HTTP/1.1"
-        if self._encoding and (self._length or self._encoding.lower() != b"chunked"):
+        # Two lines of them are a list of two codings, which is none we serve.
+        codings = _said(lower, _ENCODING)
+        if codings and (counted or codings != [b"chunked"]):
             return "the provider's answer is framed in a way that is not served"
         return ""
 
-    def _weigh(self) -> None:
-        """What the headers say of the body's length and the connection's life."""
-        said = dict(self.headers)
-        self._length = said.get(b"content-length", b"")
-        self._keep_alive = said.get(b"keep-alive", b"")
-        self._encoding = said.get(b"transfer-encoding", b"")
-        # Two of them are a list of two codings, which is none we serve.
-        if self._encoding and len(said) != len(self.headers):
-            codings = [value for name, value in self.headers if name == b"transfer-encoding"]
-            self._encoding = b",".join(codings)
+
+def _said(lower: bytes, name: bytes) -> list[bytes]:
+    """The values of all headers of a name in a head, all in lower case; `name` as a line begins."""
+    return [part.partition(b"\r\n")[0].strip(b" \t") for part in lower.split(name)[1:]]

@@ -41,10 +41,9 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answer", "_between", "_first", "_head_bytes", "_in_head", "_kept", "_last", "_loop",
-        "_method", "_news", "_outbox", "_parser", "_paused", "_pool", "_pump", "_rested",
-        "_timeouts", "_trailer_bytes", "_transport", "_unwritten", "_waits", "_wake", "deadline",
-        "gone", "served", "taker",
+        "_answer", "_bare", "_between", "_head", "_last", "_loop", "_method", "_news", "_outbox",
+        "_parser", "_passed", "_paused", "_pool", "_pump", "_rested", "_timeouts", "_transport",
+        "_unwritten", "_waits", "_wake", "deadline", "gone", "served", "taker",
     )  # fmt: skip
 
     def __init__(
@@ -58,11 +57,9 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)  # until the connection is made
         self._answer: HttpAnswer | None = None
         self._method = ""
-        self._in_head = False
-        self._head_bytes = 0  # received so far of the present answer's head
-        self._first = b""  # how the present answer begins, unless an interim one came before it
-        self._kept = b""  # of a head that came in several pieces: all of it so far
-        self._trailer_bytes = 0
+        self._head = b""  # what has come of the present answer, until its head is whole
+        self._passed = 0  # bytes of it that were interim answers
+        self._bare = 0  # bytes since, behind the last one of its body: trailers, or nothing useful
         self._between = False  # the parser is at the beginning of a chunk, unless in its head
         self.taker: Taker | None = None
         self._rested = 0.0  # when its last answer was whole
@@ -103,7 +100,7 @@ class Connection(asyncio.Protocol):
         this raises or is cancelled the connection is closed.
         """
         answer = self._answer = HttpAnswer(self)
-        self._method, self._head_bytes, self._kept = method, 0, b""
+        self._method, self._head, self._passed = method, b"", 0
         self._wait("head", self._timeouts.first_byte)
         try:
             self._send(head, body, length)
@@ -190,13 +187,11 @@ class Connection(asyncio.Protocol):
         if answer is None:
             self.abort()  # nobody asked: it must not become somebody's answer
             return
-        if not answer.begun:
-            if not self._head_bytes:
-                self._first = data[:9]
-            self._head_bytes += len(data)
-            if self._kept:
-                self._kept += data
-            if self._head_bytes > _MOST_HEAD and head_size(self._kept or data) > _MOST_HEAD:
+        if answer.begun:
+            self._bare += len(data)
+        else:
+            head = self._head = self._head + data if self._head else data
+            if len(head) > _MOST_HEAD and head_size(head) > _MOST_HEAD:
                 self._refuse(answer)
                 return
         try:
@@ -206,8 +201,6 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(answer, data)
         else:
-            if not (answer.begun or self._kept):
-                self._kept = data
             # Behind anything else the parser may be at a size that has not come whole.
             self._between = self._between and data.endswith(b"\r\n")
             self._settle(answer)
@@ -227,7 +220,7 @@ class Connection(asyncio.Protocol):
         self._leave()
         answer = self._answer
         if answer is not None:
-            answer.error = answer.lost(stale=self.served > 0 and not self._head_bytes)
+            answer.error = answer.lost(stale=self.served > 0 and not self._head)
             self._wake.up()
 
     def pause_writing(self) -> None:
@@ -246,28 +239,22 @@ class Connection(asyncio.Protocol):
     # The parser's side. Interim answers (1xx) and what follows a whole answer come here, too.
 
     def on_message_begin(self) -> None:
-        self._in_head = True
         if self._answer is None or self._answer.complete:
             self._last = True
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # Trailers are no headers: they go nowhere, and there is an end to them.
-        answer = self._answer
-        if not self._in_head or answer is None or answer.complete:
-            self._trailer_bytes += len(name) + len(value)
-            return
-        answer.headers.append((name.lower(), value.rstrip(b" \t")))
-
     def on_headers_complete(self) -> None:
-        self._in_head = False
         answer, status = self._answer, self._parser.get_status_code()
         if answer is None or answer.complete:
             return
+        # The parser takes line ends before an answer, and no other ones in its head.
+        start = self._head.find(b"HTTP/", self._passed)
+        end = self._head.find(b"\r\n\r\n", start)
         if 100 <= status < 200:
-            answer.start_over()
-            self._first = b""
+            self._passed = end + 4  # the final answer comes behind it
             return
-        if answer.begin(status, self._method, self._version()):
+        said, self._head = self._head[start:end], b""
+        version = "1.1" if said.startswith(b"HTTP/1.1 ") else self._parser.get_http_version()
+        if answer.begin(status, self._method, version, said):
             if answer.framing == "until_close" or answer.version != "1.1":
                 self._last = True
             if self._method == "HEAD":
@@ -279,6 +266,7 @@ class Connection(asyncio.Protocol):
         answer = self._answer
         if answer is not None and answer.begun and not answer.complete:
             answer.add(body)
+            self._bare = 0
 
     def on_chunk_header(self) -> None:
         self._between = False
@@ -299,10 +287,6 @@ class Connection(asyncio.Protocol):
     def _wait(self, what: Waits, seconds: float) -> None:
         self._waits, self.deadline = what, self._loop.time() + seconds
 
-    def _version(self) -> str:
-        """Of the answer whose head is here. The parser spells it anew each time."""
-        return "1.1" if self._first == b"HTTP/1.1 " else self._parser.get_http_version()
-
     def _settle(self, answer: HttpAnswer) -> None:
         """After something came: is the answer whole, is there enough of it, who waits for it?"""
         if not answer.begun:
@@ -315,7 +299,7 @@ class Connection(asyncio.Protocol):
             self._last = True
         if answer.complete:
             self._finish(answer)
-        elif self._trailer_bytes > _MOST_HEAD:
+        elif self._bare > _MOST_HEAD:
             self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
         elif self.taker is not None and answer.waiting and self._pass_on(self.taker, answer):
             return
@@ -346,7 +330,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, answer: HttpAnswer) -> None:
         """The answer is whole: it needs this connection no longer, another request may."""
         answer.connection = self._answer = None
-        self._trailer_bytes = 0
+        self._bare = 0
         if not self.served:
             remember_session(self._transport)
         if self._last or self._paused or self._transport.get_write_buffer_size():
@@ -363,15 +347,15 @@ class Connection(asyncio.Protocol):
             self._settle(answer)
         elif answer.begun:
             self.fail(UpstreamError(BROKE_OFF, code="upstream_incomplete"))
-        elif not data or not self._read_again(answer, mended(self._kept or data)):
+        elif not data or not self._read_again(answer, mended(self._head)):
             words = "the provider's answer is not valid HTTP/1.1, or its head is too large"
             self.fail(answer.error or UpstreamError(words))
 
     def _read_again(self, answer: HttpAnswer, data: bytes | None) -> bool:
         if data is None or answer.error is not None:
             return False
-        answer.start_over()
-        self._parser, self._kept = httptools.HttpResponseParser(self), b""
+        self._parser, self._head = httptools.HttpResponseParser(self), data
+        self._passed = 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:

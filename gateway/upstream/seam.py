@@ -63,10 +63,14 @@ class Outbound(msgspec.Struct):
 
 
 class Answer(Protocol):
-    """An upstream's answer, its body still to be read. Names of headers are in lower case."""
+    """An upstream's answer, its body still to be read.
+
+    `fields` are the lines of its headers as they came, without line ends: a name, a colon, and a
+    value with or without white space around it.
+    """
 
     status: int
-    headers: Headers
+    fields: list[bytes]
 
     async def read(self, taker: Taker | None = None) -> bytes:
         """The next piece of the body, b"" at its end. Raises UpstreamError, UpstreamTimeout.
@@ -81,6 +85,12 @@ class Answer(Protocol):
 
     def abort(self) -> None:
         """Close the connection unless the body has been read to its end. Never raises."""
+
+
+def headers_of(answer: Answer) -> Headers:
+    """The answer's headers apart, names in lower case."""
+    cut = (line.partition(b":") for line in answer.fields)
+    return [(name.lower(), value.strip(b" \t")) for name, _, value in cut]
 
 
 class Engine(Protocol):
