@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.paths import Match, caller
-from gateway.shapes import Candidate, Client, DialectName, Headers, ProviderConfig, Usage
+from gateway.shapes import Candidate, Client, DialectName, Headers, ProviderConfig, Unread, Usage
 
 Outcome = Literal["ok", "refused", "upstream_error", "incomplete", "client_gone", "failed"]
 
@@ -56,7 +56,7 @@ class Exchange:
     outcome: Outcome = "failed"
     code: str | None = None  # our error code, or the kind of upstream failure
     policy: str | None = None  # which of our limits refused it
-    usage: Usage | None = None
+    usage: Usage | Unread | None = None
     partial: bool = False  # the answer ended early, so usage is what was seen until then
 
     @property

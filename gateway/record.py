@@ -22,7 +22,7 @@ from gateway.endpoints import Endpoint
 from gateway.exchange import Attempt, Exchange, Outcome
 from gateway.health import Samples
 from gateway.masking import mask
-from gateway.shapes import Candidate, Usage
+from gateway.shapes import Candidate, Unread, Usage
 from gateway.tally import NOWHERE, Tally
 
 _WAIT = 0.05  # seconds a request may wait for company
@@ -67,7 +67,7 @@ class _Line(logs.Line, omit_defaults=True, gc=False):
 # when it started, was sent, had its first byte and ended. A plain tuple: one is made for each.
 _Note = tuple[
     str, str, Endpoint, str | None, Candidate | None, Sequence[Attempt], str | None, bool,
-    int, Outcome, str | None, str | None, Usage | None, bool,
+    int, Outcome, str | None, str | None, Usage | Unread | None, bool,
     float, float | None, float | None, float,
 ]  # fmt: skip
 
@@ -135,6 +135,8 @@ def _count(notes: list[_Note], tally: Tally, heard: bool) -> list[_Line]:
             kind.end(started, left, sent, first, now, stream)
         else:
             kind.fail(now)
+        if isinstance(usage, Unread):
+            usage = usage.read(usage.body, None)
         spent = UNSET if usage is None else kind.use(usage)
         if not heard:
             continue

@@ -5,7 +5,7 @@ Nothing here does I/O, imports a library or knows HTTP. Used by everything above
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NoReturn
 
@@ -186,6 +186,13 @@ class Usage(msgspec.Struct, gc=False):
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None
+
+
+class Unread(msgspec.Struct, gc=False):
+    """A whole answer whose usage is still to be found: `read(body, None)` finds it."""
+
+    body: bytes
+    read: Callable[[bytes, Usage | None], Usage | None]
 
 
 @dataclass(frozen=True, slots=True)

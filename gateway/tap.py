@@ -9,10 +9,11 @@ import re
 
 from gateway import eventstream, sse
 from gateway.dialects.table import Dialect
-from gateway.shapes import Usage
+from gateway.shapes import Unread, Usage
 from gateway.sse import LIMIT
 
 _MOST_JSON = 1024 * 1024  # a larger JSON answer is not kept to read its usage
+_SMALL_JSON = 16 * 1024  # a larger one is not kept any longer
 # Whatever stands before it: an empty line, and no CR that an LF may still follow.
 _EVENT_ENDS = (b"\n\n", b"\n\r\n")
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
@@ -78,7 +79,10 @@ class FrameTap(EventTap):
 
 
 class JsonTap:
-    """A JSON body, kept to its end for the sake of its usage unless it is large."""
+    """A JSON body, kept to its end for the sake of its usage unless it is large.
+
+    Of a small one the usage is left to be read, out of the requests' way.
+    """
 
     __slots__ = ("_dialect", "_kept", "_size", "complete", "usage")
 
@@ -89,7 +93,7 @@ class JsonTap:
         self._kept: list[bytes] = []
         self._size = 0
         self.complete = True  # HTTP's framing alone says where it ends
-        self.usage: Usage | None = None
+        self.usage: Usage | Unread | None = None
 
     def see(self, chunk: bytes) -> None:
         self._size += len(chunk)
@@ -100,7 +104,8 @@ class JsonTap:
 
     def finish(self) -> None:
         if self._kept:
-            self.usage = self._dialect.usage(b"".join(self._kept), None)
+            body, read = b"".join(self._kept), self._dialect.usage
+            self.usage = Unread(body, read) if len(body) <= _SMALL_JSON else read(body, None)
             self._kept.clear()
 
 

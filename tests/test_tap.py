@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gateway.dialects.table import DIALECTS, Dialect
 from gateway.paths import match
-from gateway.shapes import DialectName, Usage
+from gateway.shapes import DialectName, Unread, Usage
 from gateway.sse import Reader
-from gateway.tap import EventTap
+from gateway.tap import EventTap, JsonTap
 from tests.dialect_cases import ended
 from tests.recorded import Recorded, recorded
 
@@ -109,3 +109,20 @@ def test_recorded_streams_event_by_event(exchange: Recorded) -> None:
     assert len(pieces) > 1
     tap = check(DIALECTS[endpoint.dialect], endpoint.terminal, pieces)
     assert tap.over
+
+
+@pytest.mark.parametrize("size", [200, 16 * 1024, 16 * 1024 + 1, 1024 * 1024, 1024 * 1024 + 1])
+def test_usage_of_a_whole_answer_is_found_at_once_or_later(size: int) -> None:
+    """A small one is left to be read, a very large one is not kept."""
+    answer = b'{"usage":{"prompt_tokens":3,"completion_tokens":5},"said":"%b"}'
+    answer %= b"x" * (size - len(answer) + 2)
+    tap = JsonTap(DIALECTS["openai"])
+    for at in range(0, size, 7_000):
+        tap.see(answer[at : at + 7_000])
+    tap.finish()
+    found = tap.usage
+    assert isinstance(found, Unread) is (size <= 16 * 1024)
+    if isinstance(found, Unread):
+        assert found.body == answer
+        found = found.read(found.body, None)
+    assert found == (Usage(input=3, output=5) if size <= 1024 * 1024 else None)
