@@ -12,12 +12,15 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import cast
 
 import uvicorn
 import uvloop
 
 from gateway.errors import WardgateError
 from gateway.process.pipe import Boot, Message, Pipe, Stop, connect, inherited
+from gateway.process.turnstile import Turnstile
 
 Body = Callable[[Boot, Pipe, list[socket.socket]], Awaitable[None]]
 
@@ -38,11 +41,22 @@ def absent(package: str) -> Iterator[None]:
 
 
 class Server(uvicorn.Server):
-    """Tells `started` once requests are accepted."""
+    """Tells `started` once requests are accepted.
 
-    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+    With a `turnstile` that takes the connections; without TLS, which is done in front of it.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        started: Callable[[], None],
+        turnstile: Turnstile | None = None,
+    ) -> None:
         super().__init__(config)
         self._tell_started = started
+        self._turnstile = turnstile
+        if turnstile is not None:
+            self.server_state.connections = turnstile.crowd
         self._stopped = asyncio.Event()
 
     @contextmanager
@@ -50,8 +64,28 @@ class Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._turnstile is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._turnstile.open(sockets or [], self._protocol())
         self._tell_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._turnstile is not None:
+            self._turnstile.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> Callable[[], asyncio.Protocol]:
+        """What uvicorn would make for each connection."""
+        made = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        return partial(
+            made,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
 
     async def main_loop(self) -> None:
         """Until told to stop; uvicorn's own loop looks ten times a second whether it was."""

@@ -25,6 +25,7 @@ from gateway.errors import StartRefused
 from gateway.process.child import Child, Hooks, Role, environment
 from gateway.process.ledger import Ledger
 from gateway.process.pipe import Boot, Health, Message, Used, spell
+from gateway.process.turnstile import Counts, counts_file
 from gateway.settings import Settings
 
 # So many short lives before anything was ever served: it is not going to work.
@@ -72,6 +73,7 @@ class House:
         self._booted = self._opened = False
         self._used: dict[str, float] = {}
         self.ledger = Ledger()
+        self._counts: Counts | None = None
         hooks, env = Hooks(self._heard, self._died), environment(env)
         # Only workers write there: what another process would say of requests in flight is 0.
         counting = {**env, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
@@ -85,6 +87,7 @@ class House:
 
     async def __aenter__(self) -> Self:
         self._lock = _make_metrics_folder(self.metrics)
+        self._counts = Counts.make(counts_file(self.metrics), max(1, len(self.workers)))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.close)
@@ -184,6 +187,8 @@ class House:
 
     def _died(self, child: Child, code: int) -> None:
         self.plan.died(child.role.name, child.pid, code)
+        if child in self.workers and self._counts is not None:
+            self._counts.leave(self.workers.index(child))
         _forget_gauges(self.metrics, child.pid)
         needed = child in self.workers or not self.workers
         if needed and not self._opened and child.failures >= HOPELESS:

@@ -23,6 +23,7 @@ from gateway.client.config import server_config
 from gateway.errors import SealBroken
 from gateway.process.pipe import Boot, Health, Message, Pipe, Reload, Serving, Used
 from gateway.process.shelf import Shelf
+from gateway.process.turnstile import Counts, Turnstile, counts_file
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot, unpack
 from gateway.vault import KeyRing
@@ -47,7 +48,8 @@ class Worker:
         self._say_flaw()
         share = (boot.index, boot.count)
         self.gateway = build(settings, self._ring, self._shelf.catalog, self._read(), share=share)
-        self.server = Server(server_config(self.gateway, settings), self._say_serving)
+        config, turnstile = server_config(self.gateway, settings), _turnstile(boot)
+        self.server = Server(config, self._say_serving, turnstile)
         # What is here now stays: the collector need not walk through it again and again.
         gc.freeze()
 
@@ -97,6 +99,13 @@ class Worker:
 
     def _say_serving(self) -> None:
         self._pipe.send(Serving(self._revision))
+
+
+def _turnstile(boot: Boot) -> Turnstile | None:
+    """What shares connections out among several workers."""
+    if boot.count < 2:
+        return None
+    return Turnstile(Counts(counts_file(Path(boot.metrics)), boot.count), boot.index)
 
 
 async def work(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> None:
