@@ -17,10 +17,9 @@ from typing import Literal
 from gateway.errors import StartRefused
 from gateway.process.child import Role
 from gateway.process.supervise import House, Plan, listen
-from gateway.settings import PREFIX, Settings
+from gateway.settings import Settings, secret_names
 
 DEMO_PORT = 8089
-_SECRETS = ("keks", "bootstrap_admin_token")
 App = Literal["gateway", "admin"]
 BOTH: tuple[App, ...] = ("gateway", "admin")
 
@@ -52,8 +51,8 @@ async def run(order: Order, env: MutableMapping[str, str]) -> None:
     `env` is the process's environment: the secrets among our settings are removed from it before
     anything is started.
     """
-    for name in _SECRETS:
-        env.pop(PREFIX + name.upper(), None)
+    for name in secret_names():
+        env.pop(name, None)
     bound = _bind(order)
     workers = max(1, order.settings.workers) if bound.gateway else 0
     died = partial(_say_died, bound.settings.log_level)
@@ -64,10 +63,10 @@ async def run(order: Order, env: MutableMapping[str, str]) -> None:
 
 async def _serve(house: House, order: Order, bound: Bound, env: Mapping[str, str]) -> None:
     from admin.opening import Wishes, open_house, serve_at_once
-    from gateway import vault
+    from gateway.keks.load import load_ring
 
     settings, metrics = bound.settings, str(house.metrics)
-    ring = vault.load_ring(settings)
+    ring = await load_ring(settings)
     wishes = Wishes(import_env=order.import_env, demo_port=bound.demo_port)
     await serve_at_once(house, settings, ring, wishes)
     # Not before: what the parent imports keeps the first request waiting on a busy machine.

@@ -6,6 +6,7 @@ Nothing is read here but the mapping handed in. Built at start by the CLI; froze
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -23,6 +24,8 @@ REFERENCE_PREFIX = "UPSTREAM_"  # the environment variables a stored reference m
 MOST_WORKERS = 256
 _LONGEST = 7 * 24 * 3600
 _LONGEST_URL = 500
+_SEGMENT = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"  # of a path: neither empty nor dots
+_PATH = rf"{_SEGMENT}(?:/{_SEGMENT}){{0,9}}"
 
 
 def _text(raw: str) -> str:
@@ -155,10 +158,29 @@ def _path(raw: str) -> Path:
     return Path(raw)
 
 
-def _env_name(raw: str) -> str:
-    if raw not in ("development", "production"):
-        raise ValueError("use development or production")
+def _one_of(*words: str) -> Callable[[str], str]:
+    return _like("|".join(words), " or ".join(words))
+
+
+def _like(pattern: str, meant: str) -> Callable[[str], str]:
+    def parse(raw: str) -> str:
+        if not re.fullmatch(pattern, raw, re.ASCII):
+            raise ValueError(f"use {meant}")
+        return raw
+
+    return parse
+
+
+def _command(raw: str) -> str:
+    """Words parted as a shell would part them; no shell ever reads them."""
+    words = shlex.split(raw)
+    if "\0" in raw or not (words and words[0].startswith("/")):
+        raise ValueError("use a program's full path and its arguments: /usr/bin/pass show kek")
     return raw
+
+
+def _service(raw: str) -> str:
+    return _base_url("it", raw)
 
 
 _PORT = _whole(0, 65535)
@@ -180,7 +202,7 @@ class Settings:
     env: str = row(
         "development",
         "`production` refuses to start with a generated or example master key.",
-        _env_name,
+        _one_of("development", "production"),
     )
     host: str = row("127.0.0.1", "Address the gateway listens on.")
     port: int = row(8080, "Port of the gateway.", _PORT)
@@ -204,6 +226,57 @@ class Settings:
         "Master keys as id:base64,…; the first seals. Removed from the environment.",
         _secret,
     )
+    kek_command: str = row(
+        "",
+        "Program (full path) and arguments; prints master keys as a key file has them.",
+        _command,
+    )
+    kek_wrapped_file: str = row(
+        "", "File with master keys that Vault or AWS KMS has wrapped; empty = data/kek.wrapped."
+    )
+    kek_timeout: float = row(10.0, "Getting the master keys from a command or a service.", _wait)
+    kek_ca_file: str = row(
+        "", "Authorities (PEM) of Vault's or KMS's certificate; empty = the system's."
+    )
+    kek_vault_url: str = row("", "HashiCorp Vault that unwraps the master keys.", _service)
+    kek_vault_key: str = row(
+        "", "Name of the transit key there.", _like(_SEGMENT, "a key's name: wardgate")
+    )
+    kek_vault_mount: str = row(
+        "transit", "Where the transit engine is mounted.", _like(_PATH, "a path: transit")
+    )
+    kek_vault_namespace: str = row(
+        "", "Namespace of the transit engine.", _like(_PATH + "/?", "a path: team/prod")
+    )
+    kek_vault_auth: str = row(
+        "token",
+        "How Wardgate logs in there: token, approle or kubernetes.",
+        _one_of("token", "approle", "kubernetes"),
+    )
+    kek_vault_auth_mount: str = row(
+        "", "Where that method is mounted; empty = under its own name.", _like(_PATH, "a path")
+    )
+    kek_vault_role: str = row("", "The AppRole's role id, or the Kubernetes role's name.")
+    kek_vault_credential_file: str = row(
+        "", "File with the token, the secret id, or the service account's token."
+    )
+    kek_vault_token: Secret | None = row(
+        None, "The token itself. Removed from the environment.", _secret
+    )
+    kek_aws_key: str = row(
+        "",
+        "AWS KMS key that unwraps the master keys: ARN, id or alias/….",
+        _like(r"[A-Za-z0-9:/_-]{1,2048}", "a key's ARN, its id, or alias/name"),
+    )
+    kek_aws_region: str = row(
+        "", "Its region; empty = the ARN's.", _like("[a-z0-9-]{1,40}", "a region: eu-west-1")
+    )
+    kek_aws_endpoint: str = row("", "Where KMS is; empty = the region's own address.", _service)
+    kek_aws_access_key_id: Secret | None = row(
+        None, "Credentials for KMS; empty = found as AWS's own tools do. Removed likewise.", _secret
+    )
+    kek_aws_secret_access_key: Secret | None = row(None, "The secret that belongs to it.", _secret)
+    kek_aws_session_token: Secret | None = row(None, "The session, if they are temporary.", _secret)
     bootstrap_admin_token: Secret | None = row(
         None, "Becomes a superadmin token at first start; otherwise one is generated.", _secret
     )
@@ -280,6 +353,11 @@ def rows() -> Iterator[Field[Any]]:
 
 def env_names() -> set[str]:
     return {PREFIX + item.name.upper() for item in rows()}
+
+
+def secret_names() -> set[str]:
+    """The variables of settings that are secret themselves."""
+    return {PREFIX + item.name.upper() for item in rows() if item.metadata["parse"] is _secret}
 
 
 def _read(item: Field[Any], raw: str) -> Any:

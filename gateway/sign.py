@@ -1,8 +1,8 @@
 """Signs a request for AWS (Signature Version 4) with botocore, the extra `bedrock`.
 
 botocore is imported with the first signature, some 50 ms, once a process: Python's own work, which
-another thread would only share with the loop. Nothing is kept or logged here. Called by inject.py
-and by whoever probes a key.
+another thread would only share with the loop. Nothing is kept or logged here. Called by inject.py,
+by whoever probes a key, and by keks/kms.py.
 """
 
 from __future__ import annotations
@@ -80,7 +80,13 @@ def can_sign() -> bool:
 
 
 def sign(
-    keys: AwsKeys, region: str, method: str, url: str, headers: Headers, body: bytes | None
+    keys: AwsKeys,
+    region: str,
+    method: str,
+    url: str,
+    headers: Headers,
+    body: bytes | None,
+    service: str = SERVICE,
 ) -> Headers:
     """The headers to add to a request that is sent with exactly this URL, `headers` and body.
 
@@ -92,7 +98,7 @@ def sign(
     for name, value in headers:
         if name == b"content-type" or name.startswith(b"x-amz"):
             request.headers.add_header(name.decode("ascii"), value.decode("latin-1"))
-    tools.signer(keys, SERVICE, region).add_auth(request)
+    tools.signer(keys, service, region).add_auth(request)
     made = ("X-Amz-Date", "X-Amz-Security-Token", "Authorization")
     return [(n.lower().encode(), v.encode()) for n in made if (v := request.headers[n])]
 
@@ -105,8 +111,41 @@ def _tools() -> _Tools:
         from botocore.auth import SigV4Auth  # type: ignore[import-untyped]
         from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped]
     except ImportError:
-        raise Unavailable(
-            "requests to AWS cannot be signed here: pip install 'wardgate[bedrock]'",
-            code="secret_unavailable",
-        ) from None
+        raise _missing() from None
     return _Tools(SigV4Auth, AWSRequest)
+
+
+def _missing() -> Unavailable:
+    return Unavailable(
+        "requests to AWS cannot be signed here: pip install 'wardgate[bedrock]'",
+        code="secret_unavailable",
+    )
+
+
+def machine_keys(region: str, patience: float) -> AwsKeys:
+    """Credentials as AWS's own tools find them: environment, files, the machine's or pod's role.
+
+    May ask the machine's metadata or AWS, `patience` seconds each: for a thread, at start. Raises
+    Unavailable, which repeats nothing of what was found.
+    """
+    logging.getLogger("botocore").setLevel(logging.WARNING)
+    try:
+        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+        from botocore.session import Session  # type: ignore[import-untyped]
+    except ImportError:
+        raise _missing() from None
+    session = Session()
+    session.set_config_variable("region", region)
+    once = {"total_max_attempts": 1}
+    config = Config(connect_timeout=patience, read_timeout=patience, retries=once)
+    session.set_default_client_config(config)
+    try:
+        found = session.get_credentials()
+        keys = found.get_frozen_credentials() if found is not None else None
+    except (BotoCoreError, ClientError, OSError, ValueError, KeyError) as error:
+        why = f"the AWS credentials of this machine cannot be had ({type(error).__name__})"
+        raise Unavailable(why, code="secret_unavailable") from None
+    if keys is None:
+        raise Unavailable("this machine has no AWS credentials", code="secret_unavailable")
+    return AwsKeys(keys.access_key, keys.secret_key, keys.token)

@@ -6,24 +6,16 @@ for. No plaintext is ever cached, logged or written here. Sealing: the desk. Ope
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import os
 import re
 import secrets
-import stat
-import string
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from gateway.errors import SealBroken, StartRefused
-from gateway.settings import REFERENCE_PREFIX, Settings
+from gateway.errors import SealBroken
+from gateway.settings import REFERENCE_PREFIX
 from gateway.shapes import ProviderConfig, Secret
 
 KEY_BYTES = 32
@@ -33,9 +25,7 @@ _WRAPPED = _NONCE + KEY_BYTES + 16
 _MOST_DATA_KEYS = 4096
 _KEY_LABEL = b"wardgate data key 1"
 _SECRET_LABEL = b"wardgate secret 1"
-_KEK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-_GENERATED = "generated-"
-_MAKE_ONE = "make one with `openssl rand -base64 32`"
+KEK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 
 # A data key's cipher, the nonce, and the secret that is sealed with them.
 _Unwrapped = tuple[AESGCM, bytes, bytes]
@@ -47,7 +37,7 @@ class KeyRing:
     def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
         if not keys or len({name for name, _ in keys}) != len(keys):
             raise ValueError("a key ring needs at least one key, and every id once")
-        if any(len(key) != KEY_BYTES or not _KEK_ID.fullmatch(name) for name, key in keys):
+        if any(len(key) != KEY_BYTES or not KEK_ID.fullmatch(name) for name, key in keys):
             raise ValueError(f"a master key is a short id and exactly {KEY_BYTES} bytes")
         self._keys = tuple(keys)
         self._ciphers = {name: AESGCM(key) for name, key in keys}
@@ -120,7 +110,7 @@ def _head(sealed: bytes) -> tuple[str, int]:
         raise SealBroken("not a sealed value of this format")
     start = 2 + sealed[1]
     name = sealed[2:start].decode("ascii", "replace")
-    if not _KEK_ID.fullmatch(name) or len(sealed) < start + _WRAPPED + _NONCE + 16:
+    if not KEK_ID.fullmatch(name) or len(sealed) < start + _WRAPPED + _NONCE + 16:
         raise SealBroken("a sealed value that was cut short or edited")
     return name, start
 
@@ -172,132 +162,6 @@ def preview(secret: str) -> str:
 def looks_masked(text: str) -> bool:
     """True for a preview and no key: `prefix***` or more stars, `prefix...` and four characters."""
     return _MASK.fullmatch(text) is not None
-
-
-def load_ring(settings: Settings) -> KeyRing:
-    """The master keys: WARDGATE_KEKS, else the key file, else on a laptop a new one.
-
-    Raises StartRefused, with what to do, rather than start with a key that is no secret.
-    """
-    if settings.keks is not None:
-        text, source = settings.keks.expose().decode("utf-8", "replace"), "WARDGATE_KEKS"
-        keys = _parse(text.split(","), source)
-    else:
-        path = Path(settings.kek_file) if settings.kek_file else settings.data_dir / "kek"
-        keys = _from_file(path, settings)
-        source = str(path)
-    if _exposed(settings):
-        _refuse_weak(keys, source)
-    return KeyRing(keys[::-1])
-
-
-def _exposed(settings: Settings) -> bool:
-    return settings.env == "production" or not settings.loopback
-
-
-def _parse(lines: Iterable[str], source: str) -> list[tuple[str, bytes]]:
-    keys = [_parse_key(line.strip(), source) for line in lines if line.strip()]
-    names = [name for name, _ in keys]
-    if not keys:
-        raise StartRefused(f"{source} holds no master key; {_MAKE_ONE}")
-    if len(set(names)) != len(names):
-        raise StartRefused(f"{source} names a master key twice; give every key its own id")
-    return keys
-
-
-def _parse_key(line: str, source: str) -> tuple[str, bytes]:
-    name, colon, text = line.rpartition(":")
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise StartRefused(f"{source} holds a master key that is not base64; {_MAKE_ONE}") from None
-    if len(key) != KEY_BYTES:
-        raise StartRefused(f"{source}: a master key is {KEY_BYTES} bytes, this one has {len(key)}")
-    if colon and not _KEK_ID.fullmatch(name):
-        raise StartRefused(f"{source}: a key's id is 1-63 of A-Z a-z 0-9 . _ -, then a colon")
-    return name if colon else _fingerprint(key), key
-
-
-def _fingerprint(key: bytes) -> str:
-    return "key-" + hashlib.sha256(b"wardgate kek id" + key).hexdigest()[:8]
-
-
-def _from_file(path: Path, settings: Settings) -> list[tuple[str, bytes]]:
-    if not path.exists():
-        if settings.kek_file:
-            raise StartRefused(f"WARDGATE_KEK_FILE: there is no {path}; {_MAKE_ONE} > {path}")
-        if _exposed(settings):
-            raise StartRefused(
-                "no master key: off loopback or in production set WARDGATE_KEK_FILE or "
-                f"WARDGATE_KEKS; {_MAKE_ONE}"
-            )
-        try:
-            _generate(path)
-        except OSError as error:
-            raise StartRefused(
-                f"no master key can be made in {path}: {error.strerror}; "
-                "make the folder writable, or set WARDGATE_KEK_FILE"
-            ) from None
-    return _parse(_read_private(path, settings).splitlines(), str(path))
-
-
-def _read_private(path: Path, settings: Settings) -> str:
-    """The file's text, once its mode is known to keep others out (of the open file: no race)."""
-    try:
-        with path.open("rb") as file:
-            _check_mode(stat.S_IMODE(os.fstat(file.fileno()).st_mode), path, settings)
-            return file.read(4096).decode("utf-8", "replace")
-    except OSError as error:
-        raise StartRefused(f"the master key file {path} cannot be read: {error.strerror}") from None
-
-
-def _check_mode(mode: int, path: Path, settings: Settings) -> None:
-    shared = mode & (stat.S_IRWXO | stat.S_IWGRP)
-    grouped = mode & stat.S_IRGRP and not settings.kek_file_group_readable
-    if shared or grouped:
-        hint = " (or set WARDGATE_KEK_FILE_GROUP_READABLE=true)" if not shared else ""
-        raise StartRefused(
-            f"the master key file {path} is open to others (mode {mode:04o}); "
-            f"run `chmod 600 {path}`{hint}"
-        )
-
-
-def _generate(path: Path) -> None:
-    key = secrets.token_bytes(KEY_BYTES)
-    line = f"{_GENERATED}{secrets.token_hex(4)}:{base64.b64encode(key).decode()}\n"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(draft, path)  # fails when another process was first: then its key holds
-    except FileExistsError:
-        return
-    finally:
-        draft.unlink()
-    sys.stderr.write(
-        f"\n*** Wardgate made a new master key in {path}: every stored key is lost without it.\n"
-        "*** Back it up, apart from the database; for production bring your own "
-        "(docs/security.md).\n\n"
-    )
-
-
-def _refuse_weak(keys: list[tuple[str, bytes]], source: str) -> None:
-    if any(name.startswith(_GENERATED) for name, _ in keys):
-        raise StartRefused(
-            f"{source} holds a master key Wardgate generated for a laptop; off loopback or in "
-            "production bring your own in WARDGATE_KEK_FILE or WARDGATE_KEKS"
-        )
-    if any(_made_up(key) for _, key in keys):
-        raise StartRefused(f"{source} holds an example or typed master key; {_MAKE_ONE}")
-
-
-def _made_up(key: bytes) -> bool:
-    # 32 random bytes are all printable once in 10^14 and have under 16 distinct values never.
-    return len(set(key)) < 16 or all(chr(byte) in string.printable for byte in key)
 
 
 REFERENCE_FOLDER = "/run/secrets/"  # the folder it may read

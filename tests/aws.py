@@ -1,7 +1,7 @@
 """AWS from both sides: boto3 as an application has it, and a signature checked as AWS checks it.
 
 The check is written from AWS's description of Signature Version 4, not from botocore, which makes
-the signatures. Called by tests of Bedrock only.
+the signatures. Called by tests of Bedrock, and of KMS, only.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ARN = f"arn:aws:bedrock:{REGION}:123456789012:inference-profile/{MODEL}"
 
 _BEARER = "AWS_BEARER_TOKEN_BEDROCK"
 _SIGNATURE = re.compile(
-    r"AWS4-HMAC-SHA256 Credential=(\S+?)/(\d{8})/([a-z0-9-]+)/bedrock/aws4_request, "
+    r"AWS4-HMAC-SHA256 Credential=(\S+?)/(\d{8})/([a-z0-9-]+)/([a-z]+)/aws4_request, "
     r"SignedHeaders=(\S+), Signature=([0-9a-f]{64})"
 )
 
@@ -62,22 +62,22 @@ def put(world: World, origin: str, *, token: str | None = None, **more: Any) -> 
     return world.config("amazon-bedrock", origin, dialect="bedrock", **{**given, **more})
 
 
-def signed_headers(received: Received) -> set[str]:
+def signed_headers(received: Received, service: str = "bedrock") -> set[str]:
     """What a request's signature covers, once it is found right. AssertionError when it is not."""
     [header] = received.values(b"authorization")
     found = _SIGNATURE.fullmatch(header.decode())
     assert found is not None
-    assert (found[1], found[3]) == (ACCESS_KEY, REGION)
+    assert (found[1], found[3], found[4]) == (ACCESS_KEY, REGION, service)
     [stamp] = received.values(b"x-amz-date")
     made = datetime.strptime(stamp.decode(), "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     assert abs((datetime.now(UTC) - made).total_seconds()) < 300
     assert stamp.startswith(found[2].encode())
-    names = found[4].split(";")
-    assert found[5] == _signature(received, names, stamp.decode())
+    names = found[5].split(";")
+    assert found[6] == _signature(received, names, stamp.decode(), service)
     return set(names)
 
 
-def _signature(received: Received, names: list[str], stamp: str) -> str:
+def _signature(received: Received, names: list[str], stamp: str, service: str) -> str:
     assert names == sorted(names)
     values = [b",".join(received.values(name.encode())).decode() for name in names]
     lines = [f"{name}:{' '.join(v.split())}\n" for name, v in zip(names, values, strict=True)]
@@ -92,9 +92,9 @@ def _signature(received: Received, names: list[str], stamp: str) -> str:
         ]
     )
     key = b"AWS4" + SECRET_KEY.encode()
-    for part in (stamp[:8], REGION, "bedrock", "aws4_request"):
+    for part in (stamp[:8], REGION, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    scope = f"{stamp[:8]}/{REGION}/bedrock/aws4_request"
+    scope = f"{stamp[:8]}/{REGION}/{service}/aws4_request"
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     return hmac.digest(
         key, f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}".encode(), "sha256"

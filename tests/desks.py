@@ -21,11 +21,12 @@ from admin.configure.desk import Desk, open_desk
 from admin.configure.refusals import Refusal
 from admin.permit import LOCAL, Actor, Grant
 from gateway import catalog
+from gateway.keks.load import load_ring
 from gateway.settings import Settings
 from gateway.shapes import GLOBAL, ProviderConfig, Secret
 from gateway.snapshot import Snapshot
 from gateway.store.compile import compile_snapshot
-from gateway.vault import KeyRing, config_binding, load_ring
+from gateway.vault import KeyRing, config_binding
 
 RING = KeyRing([("test", b"0123456789abcdef0123456789ABCDEF")])
 _EMPTY: dict[KeyRing, bytes] = {}
@@ -63,7 +64,7 @@ async def opened(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
 async def of_house(data: Path) -> AsyncIterator[Desk]:
     """The desk of a running house, as a command opens it."""
     settings = Settings(data_dir=data, allowed_upstream_cidrs=(ip_network("127.0.0.0/8"),))
-    desk = await open_desk(settings, load_ring(settings), catalog.load())
+    desk = await open_desk(settings, await load_ring(settings), catalog.load())
     try:
         yield desk
     finally:

@@ -14,11 +14,11 @@ from admin.configure import configs
 from admin.configure.desk import open_desk
 from admin.doctor import Check, examine
 from gateway import catalog
+from gateway.keks.load import load_ring
 from gateway.process.publish import write_private
 from gateway.settings import Settings
 from gateway.snapshot import pack
 from gateway.store.engine import open_store
-from gateway.vault import load_ring
 from tests.desks import RING, add, opened, table
 from tests.serve import free_port
 
@@ -45,7 +45,7 @@ async def test_doctor_changes_nothing_where_nothing_is(tmp_path: Path) -> None:
 async def test_doctor_finds_nothing_wrong_with_a_good_installation(tmp_path: Path) -> None:
     data = tmp_path / "data"
     settings = Settings(data_dir=data)
-    ring = load_ring(settings)
+    ring = await load_ring(settings)
     desk = await open_desk(settings, ring, catalog.load())
     await add(desk)
     write_private(data / "snapshot.sealed", pack(await table(desk), ring))
@@ -57,7 +57,7 @@ async def test_doctor_finds_nothing_wrong_with_a_good_installation(tmp_path: Pat
 
 async def test_doctor_reports_another_databases_master_key(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    load_ring(Settings(data_dir=data))
+    await load_ring(Settings(data_dir=data))
     async with opened(data):
         pass
     checks = await examine(environment(data))
@@ -119,22 +119,22 @@ def test_data_folder_that_is_a_file_fails(tmp_path: Path) -> None:
     assert doctor.check_data_dir(tmp_path / "data").state == "fail"
 
 
-def test_master_key_open_to_others_fails(tmp_path: Path) -> None:
+async def test_master_key_open_to_others_fails(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    load_ring(settings)
+    await load_ring(settings)
     (tmp_path / "kek").chmod(0o644)
-    ring, check = doctor.check_master_key(settings)
+    ring, check = await doctor.check_master_key(settings)
     assert ring is None
     assert check.state == "fail"
     assert "chmod 600" in check.words
 
 
 @pytest.mark.parametrize("changed", [{"env": "production"}, {"host": "0.0.0.0"}])
-def test_missing_master_key_fails_where_none_would_be_made(
+async def test_missing_master_key_fails_where_none_would_be_made(
     tmp_path: Path, changed: dict[str, str]
 ) -> None:
     settings = replace(Settings(data_dir=tmp_path), **changed)  # type: ignore[arg-type] # two strings
-    assert doctor.check_master_key(settings)[1].state == "fail"
+    assert (await doctor.check_master_key(settings))[1].state == "fail"
     assert os.listdir(tmp_path) == []
 
 

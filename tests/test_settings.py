@@ -34,6 +34,16 @@ from gateway.settings import Settings
         ("PROVIDER_BASE_URLS", "openai=https://h:0/v1"),
         ("PROVIDER_BASE_URLS", "openai=http://[::1/v1"),
         ("METRICS_OPEN", "perhaps"),
+        *(("KEK_COMMAND", text) for text in (" ", "pass show canary", "./x", "/x\0canary")),
+        *(("KEK_TIMEOUT", text) for text in ("0", "-1", "nan", "soon")),
+        *(("KEK_VAULT_KEY", text) for text in ("a/b", "..", "canary key", "a?b")),
+        *(("KEK_VAULT_MOUNT", text) for text in ("/transit", "a//b", "a/../b", "a/.", "a#b")),
+        *(("KEK_VAULT_NAMESPACE", text) for text in ("a b", "../x", "a\r\nx: canary")),
+        *(("KEK_VAULT_AUTH", text) for text in ("ldap", "Token", "token|approle")),
+        *(("KEK_VAULT_URL", text) for text in ("vault:8200", "https://me:canary@h", "ftp://h")),
+        *(("KEK_AWS_REGION", text) for text in ("eu west", "x.evil", "EU")),
+        *(("KEK_AWS_KEY", text) for text in ("a b", 'x"canary')),
+        *(("KEK_AWS_ENDPOINT", text) for text in ("kms.example", "https://h/?canary")),
     ],
 )
 def test_value_that_cannot_be_meant_is_refused(name: str, text: str) -> None:
@@ -50,4 +60,5 @@ def test_values_at_the_edges_are_taken() -> None:
     settings = Settings.from_env({f"WARDGATE_{name}": text for name, text in env.items()})
     assert (settings.port, settings.workers, settings.heartbeat) == (65535, 256, 0.0)
     assert (settings.idle_timeout, settings.log_level) == (0.05, "info")
+    assert Settings.from_env({"WARDGATE_KEK_COMMAND": "/x 'a b'"}).kek_command == "/x 'a b'"
     assert settings.provider_base_urls == {"openai": "http://[::1]:9/v1", "custom:a": "https://h"}

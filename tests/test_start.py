@@ -20,13 +20,14 @@ from admin.configure.desk import Desk
 from admin.demo.upstream import Upstream
 from admin.opening import Wishes, as_it_was_left, open_house, serve_at_once
 from admin.permit import LOCAL
+from gateway.keks.load import load_ring
 from gateway.process.publish import Publisher, Source, write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
 from gateway.shapes import Secret
 from gateway.snapshot import pack, still_holds
 from gateway.store.glance import glance
-from gateway.vault import KeyRing, load_ring
+from gateway.vault import KeyRing
 from tests.catalogs import Source as CatalogSource
 from tests.catalogs import entry, synced
 from tests.desks import RING, add, opened, table
@@ -213,7 +214,7 @@ async def test_command_leaves_the_table_it_changed_for_the_next_start(tmp_path: 
     data = tmp_path / "data"
     assert (await wardgate(data, "keys", "create", "app"))[0] == 0
     settings, table = Settings(data_dir=data), data / "snapshot.sealed"
-    ring = load_ring(settings)
+    ring = await load_ring(settings)
     assert as_it_was_left(house_of(settings), settings, ring)
     before = table.stat().st_ino
     assert (await wardgate(data, "keys", "list"))[0] == 0

@@ -32,7 +32,7 @@ BARE_STARTS = 4
 PARENT = """
 from admin.cli.main import wardgate
 wardgate.commands["serve"]
-import admin.run, admin.opening, gateway.vault
+import admin.run, admin.opening, gateway.keks.load
 """
 HEAVY = {"aiosqlite", "alembic", "httpx2", "jwt", "mcp", "prometheus_client", "pydantic", "rich"}
 HEAVY |= {"sqlalchemy", "starlette", "structlog", "uvicorn", "uvloop"}

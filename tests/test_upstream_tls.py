@@ -14,6 +14,7 @@ from gateway.addresses import AddressPolicy
 from gateway.errors import UpstreamError
 from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Outbound, Timeouts
+from gateway.upstream.tls import tls_context
 from tests.certificate import certificate, server_side
 from tests.world import LOOPBACK
 
@@ -69,3 +70,8 @@ async def test_unknown_authority_is_refused_before_anything_is_sent(tmp_path: Pa
             await engine.send(Outbound("GET", upstream.origin, b"/v1/models", [], None))
         assert upstream.received == []
     await engine.aclose()
+
+
+def test_named_authorities_stand_in_the_place_of_the_systems(tmp_path: Path) -> None:
+    context = tls_context(str(certificate(tmp_path, "localhost")))
+    assert len(context.get_ca_certs()) == 1

@@ -1,28 +1,20 @@
-"""Sealing: opens only unchanged, for its own row, with its ring; and where keys come from."""
+"""Sealing: opens only unchanged, for its own row, with its ring."""
 
 from __future__ import annotations
 
-import base64
 import copy
-import os
 import pickle
-import secrets
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import SealBroken, StartRefused
-from gateway.settings import Settings
-from gateway.shapes import Secret
+from gateway.errors import SealBroken
 from gateway.vault import (
     PREFIXES,
     KeyRing,
     binding,
     is_reference,
-    load_ring,
     looks_masked,
     preview,
     sealed_with,
@@ -187,109 +179,3 @@ def test_looks_masked_takes_previews_only(text: str, masked: bool) -> None:
 )
 def test_is_reference_stays_in_prefix_and_folder(text: str, allowed: bool) -> None:
     assert is_reference(text) is allowed
-
-
-def write_key(path: Path, text: str, mode: int = 0o600) -> str:
-    path.write_text(text)
-    path.chmod(mode)
-    return str(path)
-
-
-def encoded(key: bytes = RANDOM) -> str:
-    return base64.b64encode(key).decode()
-
-
-def test_load_ring_generates_once_on_loopback(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = Settings(data_dir=tmp_path / "data")
-    ring = load_ring(settings)
-    path = tmp_path / "data" / "kek"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(path.parent) == ["kek"]
-    said = capsys.readouterr().err
-    assert str(path) in said
-    assert base64.b64encode(ring.expose()[0][1]).decode() not in said
-    assert load_ring(settings).expose() == ring.expose()
-    assert capsys.readouterr().err == ""
-    assert ring.ids[0].startswith("generated-")
-
-
-@pytest.mark.parametrize("changed", [{"env": "production"}, {"host": "0.0.0.0"}])
-def test_load_ring_refuses_no_key_and_generated_key_in_earnest(
-    tmp_path: Path, changed: dict[str, Any]
-) -> None:
-    with pytest.raises(StartRefused, match="WARDGATE_KEK_FILE"):
-        load_ring(Settings(data_dir=tmp_path, **changed))
-    assert not (tmp_path / "kek").exists()
-    load_ring(Settings(data_dir=tmp_path))
-    with pytest.raises(StartRefused, match="generated"):
-        load_ring(Settings(data_dir=tmp_path, **changed))
-
-
-@pytest.mark.parametrize(
-    "key",
-    [bytes(32), b"\xff" * 32, bytes(range(8)) * 4, b"wardgate-example-key-do-not-use!"],
-)
-def test_load_ring_refuses_example_keys_in_production(key: bytes) -> None:
-    keks = Secret(f"mine:{encoded(key)}".encode())
-    assert load_ring(Settings(keks=keks)).ids == ("mine",)
-    with pytest.raises(StartRefused, match="example"):
-        load_ring(Settings(keks=keks, env="production"))
-
-
-def test_load_ring_takes_random_keys_in_production() -> None:
-    for _ in range(200):
-        keks = Secret(encoded(secrets.token_bytes(32)).encode())
-        assert load_ring(Settings(keks=keks, env="production")).ids[0].startswith("key-")
-
-
-def test_load_ring_seals_with_the_first_key() -> None:
-    keks = Secret(f"new:{encoded(NEW[1])}, old:{encoded()}".encode())
-    assert load_ring(Settings(keks=keks)).ids == ("old", "new")
-
-
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o620, 0o660, 0o640, 0o602, 0o601])
-def test_load_ring_refuses_a_file_open_to_others(tmp_path: Path, mode: int) -> None:
-    path = write_key(tmp_path / "k", encoded(), mode)
-    with pytest.raises(StartRefused, match="chmod 600"):
-        load_ring(Settings(kek_file=path))
-
-
-def test_load_ring_takes_a_group_readable_file_when_told(tmp_path: Path) -> None:
-    path = write_key(tmp_path / "k", f"mounted:{encoded()}\n", 0o440)
-    settings = Settings(kek_file=path, kek_file_group_readable=True, env="production")
-    assert load_ring(settings).ids == ("mounted",)
-    os.chmod(path, 0o660)
-    with pytest.raises(StartRefused, match="chmod 600"):
-        load_ring(settings)
-
-
-def test_load_ring_reads_several_keys_from_a_file(tmp_path: Path) -> None:
-    path = write_key(tmp_path / "k", f"new:{encoded(NEW[1])}\nold:{encoded()}\n")
-    assert load_ring(Settings(kek_file=path)).ids == ("old", "new")
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("", "holds no master key"),
-        ("not base64!", "not base64"),
-        (encoded(b"short"), "32 bytes, this one has 5"),
-        (encoded(RANDOM + b"x"), "has 33"),
-        (f"bad id:{encoded()}", "a key's id"),
-        (f"a:{encoded()}\na:{encoded(NEW[1])}", "twice"),
-    ],
-)
-def test_load_ring_says_what_is_wrong_with_a_file(tmp_path: Path, text: str, why: str) -> None:
-    with pytest.raises(StartRefused, match=why) as caught:
-        load_ring(Settings(kek_file=write_key(tmp_path / "k", text)))
-    assert text == "" or text not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_load_ring_refuses_a_missing_file_and_a_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(StartRefused):
-            load_ring(Settings(kek_file=str(path), data_dir=tmp_path))
-    assert list(tmp_path.iterdir()) == []

@@ -22,6 +22,7 @@ _FILES = {
     "keys": "keys",
     "tokens": "tokens",
     "audit": "audit",
+    "kek": "kek",
     "config": "configs",
     "catalog": "catalog",
     "explain": "explain",

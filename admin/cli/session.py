@@ -35,12 +35,12 @@ def at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
 async def _at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
     from admin.configure.desk import open_desk
     from gateway.catalog import load as load_catalog
+    from gateway.keks.load import load_ring
     from gateway.store.engine import current_revision
-    from gateway.vault import load_ring
 
     settings = Settings.from_env(os.environ)
     _say_if_new(settings)
-    desk = await open_desk(settings, load_ring(settings), load_catalog())
+    desk = await open_desk(settings, await load_ring(settings), load_catalog())
     try:
         async with desk.store.read() as conn:
             before = await current_revision(conn)

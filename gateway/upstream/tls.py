@@ -40,10 +40,15 @@ def remember_session(transport: asyncio.BaseTransport) -> None:
         context.remember(transport.get_extra_info("ssl_object"))
 
 
-def tls_context() -> Tls:
-    """The system's authorities (or those SSL_CERT_FILE names), TLS 1.2 at least."""
+def tls_context(authorities: str = "") -> Tls:
+    """The authorities in that PEM file, else the system's (or those SSL_CERT_FILE names); TLS 1.2
+    at least. Raises OSError, SSLError for a file that cannot be read or holds none.
+    """
     context = Tls(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_default_certs()
+    if authorities:
+        context.load_verify_locations(authorities)
+    else:
+        context.load_default_certs()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
