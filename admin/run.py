@@ -84,7 +84,7 @@ async def _serve(house: House, order: Order, bound: Bound, env: Mapping[str, str
         bound.scrapes,
         metrics,
         lambda: house.ready,
-        opened.publisher.fleet,
+        opened.publisher.ask_store,
         open_to_all=open_to_all,
     ):
         await opened.publisher.watch()

@@ -33,7 +33,7 @@ async def serve_admin(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> N
     from admin.probe import Prober
     from gateway import catalog, logs, masking
     from gateway.metrics import exposition
-    from gateway.process.scrape import fleet
+    from gateway.process.scrape import ask_store
     from gateway.vault import KeyRing
 
     settings = Settings.from_env(boot.settings)
@@ -46,8 +46,8 @@ async def serve_admin(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> N
 
         def metrics() -> bytes:
             """Called in a thread: reading the workers' files may block, the store may not."""
-            health = asyncio.run_coroutine_threadsafe(fleet(desk.store, desk.clock()), loop)
-            return exposition(boot.metrics, health.result())
+            asking = asyncio.run_coroutine_threadsafe(ask_store(desk.store, desk.clock()), loop)
+            return exposition(boot.metrics, asking.result())
 
         identities = oidc.identities(settings)
         app = build(desk, metrics=metrics, prober=prober, identities=identities)

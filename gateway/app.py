@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import count
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 from gateway import __version__, logs, metrics
@@ -44,6 +44,7 @@ class Gateway:
         self._house = house
         self._draining = False
         self._inflight = 0
+        self._cpu = 0.0  # as it was told last, in seconds
         self._ids = count(1)
         # Unique, not secret: a prefix of this process and a number cost no system call a request.
         self._prefix = "req_" + secrets.token_hex(8)
@@ -61,6 +62,10 @@ class Gateway:
 
     def _tell_gauges(self) -> None:
         now = self._house.clock()
+        metrics.workers.set(1)
+        cpu, self._cpu = self._cpu, process_time()
+        metrics.worker_cpu.inc(self._cpu - cpu)
+        metrics.redis_away.set(self._house.limiter.redis_away)
         metrics.inflight.set(self._inflight)
         metrics.snapshot_age.set(max(0.0, now - self._house.snapshot.compiled_at))
         metrics.catalog_age.set(max(0.0, now - self._house.catalog.age_date))

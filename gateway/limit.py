@@ -60,6 +60,11 @@ class Limiter:
         index, count = self._share
         return f"<Limiter: worker {index + 1} of {count}, {self._redis or self._windows!r}>"
 
+    @property
+    def redis_away(self) -> bool:
+        """Whether limits are this worker's share though they should be everybody's."""
+        return self._redis is not None and self._redis.away
+
     def at_hand(
         self, client: Client, gateway: Gateway | None, config: ProviderConfig, now: float
     ) -> bool:

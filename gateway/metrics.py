@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import prometheus_client
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge, Metric
 from prometheus_client import generate_latest as _latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway import backlog
+from gateway import backlog, deaths
 from gateway.health import Figures, Judged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -123,12 +123,27 @@ requests = Counter(
     "Requests, by what became of them.",
     ("route", "provider", "alias", "scope", "status_class", "outcome"),
 )
+errors = Counter(
+    "wardgate_errors_total",
+    "Those of them that did not end well, by who is to blame and the code of their error.",
+    ("blame", "provider", "error_type"),
+)
 overhead = Histogram(
     "wardgate_overhead_seconds",
     "Time spent in the gateway before the upstream request was sent.",
     buckets=_OVERHEAD,
 )
 inflight = Gauge("wardgate_inflight", "Requests being served now.", multiprocess_mode="livesum")
+workers = Gauge("wardgate_workers", "Workers that serve.", multiprocess_mode="livesum")
+worker_cpu = Counter(
+    "wardgate_worker_cpu_seconds_total",
+    "Processor time of the workers; each can use one second of it a second.",
+)
+redis_away = Gauge(
+    "wardgate_redis_away",
+    "1 while a worker finds Redis away, so that limits are its own share; 0 without Redis, too.",
+    multiprocess_mode="livemax",
+)
 rate_limited = Counter(
     "wardgate_rate_limited_total", "Requests refused by a limit of ours.", ("policy",)
 )
@@ -208,6 +223,26 @@ HEALTH: dict[str, tuple[tuple[str, ...], str]] = {
         "From the request sent upstream to the first byte of a stream.",
     ),
 }
+_DEATHS = "wardgate_process_deaths_total"
+_STORE_AWAY = "wardgate_store_away"
+_STORE_REVISION = "wardgate_store_revision"
+# Nor these: of the house as its parent knows it, and of the store as it is when somebody asks.
+# Name: type, labels, meaning.
+HOUSE: dict[str, tuple[str, tuple[str, ...], str]] = {
+    _DEATHS: (
+        "counter",
+        ("process",),
+        "Processes that ended without being asked; each was replaced.",
+    ),
+    _STORE_AWAY: ("gauge", (), "1 while the store cannot be read, else 0."),
+    _STORE_REVISION: (
+        "gauge",
+        (),
+        "Revision the store is at; workers follow within a second. Not there while it is away.",
+    ),
+}
+# Shown before the first of them dies: of a counter that begins with 1 nobody sees it grow.
+_MORTAL = {"worker": 0, "admin": 0}
 _STATES = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
 
 
@@ -251,17 +286,47 @@ def _seconds(milliseconds: int | None) -> float | None:
     return milliseconds / 1000 if milliseconds is not None else None
 
 
-def exposition(directory: str | None = None, fleet: Sequence[Judged] = ()) -> bytes:
+class Asked(NamedTuple):
+    """What the store said when somebody scraped; no revision: it is away."""
+
+    fleet: Sequence[Judged] = ()
+    revision: int | None = None
+
+
+class _House(Collector):
+    """What HOUSE lists; made for one scrape."""
+
+    def __init__(self, dead: Mapping[str, int], asked: Asked) -> None:
+        self._dead, self._revision = {**_MORTAL, **dead}, asked.revision
+
+    def collect(self) -> Iterator[Metric]:
+        _, labels, meaning = HOUSE[_DEATHS]
+        died = CounterMetricFamily(_DEATHS, meaning, labels=labels)
+        for process, number in self._dead.items():
+            died.add_metric((process,), number)
+        yield died
+        yield _gauge(_STORE_AWAY, self._revision is None)
+        if self._revision is not None:
+            yield _gauge(_STORE_REVISION, self._revision)
+
+
+def _gauge(name: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, HOUSE[name][2], value=value)
+
+
+def exposition(directory: str | None = None, asked: Asked | None = None) -> bytes:
     """Prometheus text: of all processes that share `directory`, else of this process alone.
 
-    `fleet`: the health of the configs, as the store has it.
+    `asked`: what the store said just now.
     """
     directory = directory or os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     registry = REGISTRY
     if directory is not None:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # untyped there
-    health = CollectorRegistry()
-    if fleet:
-        health.register(_Fleet(fleet))
-    return _latest(registry) + _latest(health)
+    more = CollectorRegistry()
+    if asked is not None:
+        more.register(_House(deaths.read(directory) if directory is not None else {}, asked))
+        if asked.fleet:
+            more.register(_Fleet(asked.fleet))
+    return _latest(registry) + _latest(more)

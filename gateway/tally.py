@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from gateway import metrics
+from gateway.blame import blame
 from gateway.catalog import Catalog, Model
 from gateway.cost import cost
 from gateway.endpoints import Endpoint
@@ -247,6 +248,9 @@ def _counters(template: str, labels: Labels, ending: Ending) -> Iterator[metrics
     status_class = f"{ending.status // 100}xx" if ending.status else "none"
     where = (template, provider, alias, scope)
     yield metrics.requests.labels(*where, status_class, ending.outcome)
+    blamed = blame(ending.outcome, ending.status, code)
+    if blamed is not None:
+        yield metrics.errors.labels(blamed, provider, ending.error_type)
     if code == _LIMITED:
         yield metrics.rate_limited.labels(ending.policy or "client")
     elif ending.outcome == "incomplete":

@@ -25,7 +25,7 @@ from admin.app import build
 from admin.cli.main import wardgate as commands
 from admin.configure.desk import Desk
 from admin.registry import SURFACES
-from gateway import catalog, errors, health, metrics, settings, verdict
+from gateway import blame, catalog, errors, health, metrics, settings, verdict
 from gateway.settings import PREFIX
 
 ROOT = Path(__file__).parent.parent
@@ -78,7 +78,13 @@ def _metrics() -> str:
         rows.append((f"`{shown_name(one)}`", described.type, labels, described.documentation))
     for name, (names, meaning) in metrics.HEALTH.items():
         rows.append((f"`{name}`", "gauge", ", ".join(f"`{label}`" for label in names), meaning))
+    for name, (kind, names, meaning) in metrics.HOUSE.items():
+        rows.append((f"`{name}`", kind, ", ".join(f"`{label}`" for label in names), meaning))
     return _rows(("metric", "type", "labels", "meaning"), rows)
+
+
+def _blame() -> str:
+    return _rows(("blame", "when"), [(f"`{row.blame}`", row.when) for row in blame.ROWS])
 
 
 def _health() -> str:
@@ -208,6 +214,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     **{table_of(surface): partial(_operations, surface, rows) for surface, rows in SURFACES},
     "settings": _settings,
     "metrics": _metrics,
+    "blame": _blame,
     "health": _health,
     "windows": _windows,
     "errors": _errors,

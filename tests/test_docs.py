@@ -69,7 +69,8 @@ def documented(text: str) -> Iterator[tuple[str, str]]:
 
 
 def test_every_setting_named_in_docs_and_deploy_exists() -> None:
-    files = [*PAGES, *(ROOT / "deploy").iterdir(), *(ROOT / ".github").glob("*.md")]
+    deployed = [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    files = [*PAGES, *deployed, *(ROOT / ".github").glob("*.md")]
     wrong = {
         f"{path.name}: {name}"
         for path in files

@@ -85,7 +85,7 @@ class Worker:
     @property
     def inflight(self) -> float:
         """What it says, once a second, of requests being served."""
-        shown = exposition(str(self.folder / "metrics"), ()).decode()
+        shown = exposition(str(self.folder / "metrics")).decode()
         return float(shown.partition("\nwardgate_inflight ")[2].split()[0])
 
     @property

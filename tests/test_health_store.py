@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import delete, func, insert, select
 
 from gateway.health import LONGEST, PROVEN, REFUSED, Counts, Place, Report, bucket_of, unpack
-from gateway.metrics import exposition
+from gateway.metrics import Asked, exposition
 from gateway.process.ledger import MOST_PROOFS, PROOF_EVERY, Due, Ledger, Seen
-from gateway.process.scrape import fleet
+from gateway.process.scrape import ask_store
 from gateway.store import tables
+from gateway.store.compile import revision
 from gateway.store.engine import Store, open_store
 from gateway.store.health import judged, keep, sweep
 from gateway.store.migrate import migrate
@@ -160,7 +161,7 @@ async def test_metrics_show_the_figures_of_the_store(store: Store) -> None:
     ledger = Ledger()
     ledger.add(report(NOW, ok=3, failed=1), NOW)
     await flush(ledger, store, NOW)
-    text = exposition(None, await fleet(store, NOW)).decode()
+    text = exposition(None, await ask_store(store, NOW)).decode()
     shown = (await judged(store, NOW))["a"].health
     minute = shown.windows[0]
     assert minute.p50_latency_ms is not None
@@ -179,12 +180,19 @@ async def test_metrics_show_the_figures_of_the_store(store: Store) -> None:
         f'wardgate_provider_latency_seconds{{{names_q},window="1h"}} {seconds}',
     } <= lines
     assert not [line for line in lines if 'alias="b"' in line]  # nothing is known of it
+    assert {"wardgate_store_away 0.0", f"wardgate_store_revision {await revision(store):.1f}"} <= {
+        *text.splitlines()
+    }
 
 
 async def test_metrics_do_without_a_store_that_is_away() -> None:
     away = await open_store(f"postgresql+asyncpg://me@127.0.0.1:{free_port()}/none")
-    assert await fleet(away, NOW) == ()
+    asked = await ask_store(away, NOW)
+    assert asked == Asked()
     await away.aclose()
+    shown = exposition(None, asked).decode()
+    assert "\nwardgate_store_away 1.0\n" in shown
+    assert "wardgate_store_revision" not in shown
 
 
 def test_counts_of_workers_add_up_in_the_ledger() -> None:

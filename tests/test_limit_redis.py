@@ -111,8 +111,10 @@ async def test_without_redis_the_workers_go_on_with_their_shares(
         assert await admitted(workers, 100, RateLimit(10, 60)) == 10
         assert len(said) == WORKERS
         assert all(line.startswith("Redis is away") for line in said)
+        assert all(worker.redis_away for worker in workers)
         redis.start()
         await until_shared_again(workers, clock)
+        assert not any(worker.redis_away for worker in workers)
         assert said[WORKERS:] == ["Redis is back: limits are shared again"] * WORKERS
         assert await admitted(workers, 40, RateLimit(20, 30)) == 20
 

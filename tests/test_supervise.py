@@ -21,7 +21,7 @@ from gateway.process.publish import write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
 from gateway.shapes import Secret
-from tests.houses import children, environment, gone, house, until, wardgate
+from tests.houses import Running, children, environment, gone, house, until, wardgate
 
 DIED = "process died, starting another"
 
@@ -158,10 +158,16 @@ async def test_house_sweeps_metrics_of_parents_that_were_killed(tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
+async def scraped(running: Running) -> list[str]:
+    async with httpx2.AsyncClient(base_url=running.admin, timeout=30) as client:
+        return (await client.get("/metrics")).text.splitlines()
+
+
 async def test_dead_workers_are_replaced_and_others_serve_on(tmp_path: Path) -> None:
     async with house(tmp_path / "data", "--workers", "2") as running:
         before = running.workers()
         assert len(before) == 2
+        assert "wardgate_workers 2.0" in await scraped(running)
         os.kill(before[0], signal.SIGKILL)
         await until(lambda: gone(before[0]), "the worker to die")
         async with httpx2.AsyncClient(base_url=running.gateway) as client:
@@ -170,6 +176,9 @@ async def test_dead_workers_are_replaced_and_others_serve_on(tmp_path: Path) -> 
         assert before[1] in running.workers()
         [line] = [line for line in running.lines() if line["event"] == DIED]
         assert (line["pid"], line["code"]) == (before[0], -signal.SIGKILL)
+        shown = await scraped(running)
+        assert 'wardgate_process_deaths_total{process="worker"} 1.0' in shown
+        assert 'wardgate_process_deaths_total{process="admin"} 0.0' in shown
 
 
 async def test_dead_admin_is_replaced_and_the_gateway_serves_on(tmp_path: Path) -> None:

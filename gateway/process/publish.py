@@ -12,7 +12,7 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.catalog import Catalog, load
 from gateway.errors import CatalogBroken, StartRefused, WardgateError
-from gateway.health import Judged
 from gateway.process.ledger import Due
 from gateway.process.pipe import Reload
 from gateway.process.shelf import Shelf
@@ -38,6 +37,7 @@ from gateway.vault import KeyRing
 
 if TYPE_CHECKING:
     from gateway.logs import Log
+    from gateway.metrics import Asked
 
 # This, and the time to compile and swap, is within the second a change may take.
 LOOK_EVERY = 0.4
@@ -126,11 +126,14 @@ class Publisher:
         if self._store is not None:
             await self._store.aclose()
 
-    async def fleet(self) -> Sequence[Judged]:
-        """Everybody's health, for whoever scrapes; nothing of it while the store is away."""
-        from gateway.process.scrape import fleet  # brings all metrics with it
+    async def ask_store(self) -> Asked:
+        """What the store says to whoever scrapes; nothing while it is away."""
+        from gateway.metrics import Asked  # brings all metrics with it
+        from gateway.process.scrape import ask_store
 
-        return await fleet(self._store, self._source.clock()) if self._store is not None else ()
+        if self._store is None:
+            return Asked()
+        return await ask_store(self._store, self._source.clock())
 
     async def _look(self) -> None:
         if self._store is None:

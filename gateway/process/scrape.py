@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 
-from gateway.health import Judged
-from gateway.metrics import exposition
+from gateway.metrics import Asked, exposition
+from gateway.store.compile import revision
 from gateway.store.engine import Store
 from gateway.store.health import judged
 
@@ -28,7 +28,7 @@ async def answering_scrapes(
     sockets: Sequence[socket.socket],
     folder: str,
     ready: Callable[[], bool],
-    health: Callable[[], Awaitable[Sequence[Judged]]],
+    ask: Callable[[], Awaitable[Asked]],
     *,
     open_to_all: bool,
 ) -> AsyncIterator[None]:
@@ -44,7 +44,7 @@ async def answering_scrapes(
         if not (open_to_all or ip_address(peer).is_loopback):
             return 403, b"WARDGATE_METRICS_OPEN=true opens this to other machines\n"
         # Many files and many figures: what else the parent does goes on meanwhile.
-        return 200, await asyncio.to_thread(exposition, folder, await health())
+        return 200, await asyncio.to_thread(exposition, folder, await ask())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -64,15 +64,20 @@ async def answering_scrapes(
         yield
 
 
-async def fleet(store: Store, now: float) -> Sequence[Judged]:
-    """Everybody's health; nothing of it when the store does not say: the rest is still shown."""
-    asking = asyncio.ensure_future(judged(store, now))
+async def ask_store(store: Store, now: float) -> Asked:
+    """Everybody's health and the revision; nothing when the store does not say: the rest is still
+    shown."""
+    asking = asyncio.ensure_future(_ask(store, now))
     await asyncio.wait([asking], timeout=STORE_PATIENCE)
     if not asking.done():
         asking.cancel()
         await asyncio.wait([asking])
-        return ()
-    return () if asking.exception() else tuple(asking.result().values())
+        return Asked()
+    return Asked() if asking.exception() else asking.result()
+
+
+async def _ask(store: Store, now: float) -> Asked:
+    return Asked(tuple((await judged(store, now)).values()), await revision(store))
 
 
 def _path(head: bytes) -> str:

@@ -35,7 +35,12 @@ class RedisWindows:
         self._pipeline = Pipeline(bridge.get_connection(), load, self._breaker)
 
     def __repr__(self) -> str:
-        return f"<RedisWindows: {'away' if self._breaker.away else 'in use'}>"
+        return f"<RedisWindows: {'away' if self.away else 'in use'}>"
+
+    @property
+    def away(self) -> bool:
+        """Whether it did not answer when it was asked last."""
+        return self._breaker.away
 
     def admit(self, buckets: Sequence[Bucket], now: float) -> Awaitable[Refusal | None]:
         """Count one request in all buckets, or in none: then say which is full, and how long.
