@@ -100,6 +100,16 @@ def test_rules_name_only_what_there_is(rule: dict[str, Any]) -> None:
             assert value in CLOSED[label]
 
 
+def test_what_an_expression_names_is_found() -> None:
+    found = named(
+        'sum by (a, le) (rate(x_total{b="c", d=~"$e"}[$__range])) * 1e6'
+        " / ignoring (f) group_left () max(y:z:rate5m offset 5m) or vector(0) > bool 0.5"
+    )
+    assert found.metrics == {"x_total", "y:z:rate5m"}
+    assert found.labels == {"a", "le", "b", "d", "f"}
+    assert found.matchers == {("b", "=", "c"), ("d", "=~", "$e")}
+
+
 def test_alerts_ask_only_for_rates_that_are_recorded() -> None:
     used = set().union(*(named(rule["expr"]).metrics for rule in ALERTS.values()))
     assert {name for name in used if ":" in name} <= RECORDED

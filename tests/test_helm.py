@@ -263,9 +263,14 @@ def test_what_looks_for_pods_finds_them(which: str, rendered: dict[str, list[Man
     labels = [one["spec"]["template"]["metadata"]["labels"] for one in deployed]
     served = [one["metadata"]["labels"] for one in manifests if one["kind"] == "Service"]
     looked = 0
+    opened = {
+        port["name"] for pod in pods(manifests).values() for port in pod["containers"][0]["ports"]
+    }
     for manifest in manifests:
         if "spec" not in manifest:
             continue
+        if manifest["kind"] == "Service":
+            assert {port["targetPort"] for port in manifest["spec"]["ports"]} <= opened
         among = served if manifest["kind"] == "ServiceMonitor" else labels
         for selector in selectors(manifest):
             assert [one for one in among if selector.items() <= one.items()] != []
