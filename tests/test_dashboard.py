@@ -117,11 +117,11 @@ async def seen(
         code, out, err = await wardgate(data, *words, stdin=b"", **env)
         assert code == 0, out + err
         async with (
-            house(data, "--workers", "2", **env) as running,
+            house(data, **env) as running,
             prometheus(running.admin.removeprefix("http://")) as asked,
         ):
             keys, revision = await keys_of(running)
-            await asked.until(f"wardgate_workers == 2 and wardgate_snapshot_revision >= {revision}")
+            await asked.until(f"wardgate_workers == 1 and wardgate_snapshot_revision >= {revision}")
             sent = 0
             for _ in range(2):
                 sent += await round_of(running, *keys)
@@ -166,7 +166,7 @@ async def test_panels_say_what_happened(seen: Prometheus) -> None:
     assert await shown("Given up for the next target") != {}
     assert await shown("Away") == {seen.target: 0.0}
     assert await shown("Behind the store") == {seen.target: 0.0}
-    assert await shown("Workers") == {seen.target: 2.0}
+    assert await shown("Workers") == {seen.target: 1.0}
     assert (await shown("Cost"))[""] > 0
 
 
