@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from gateway.errors import StartRefused
 from gateway.shapes import Secret
@@ -26,6 +26,8 @@ _LONGEST = 7 * 24 * 3600
 _LONGEST_URL = 500
 _SEGMENT = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"  # of a path: neither empty nor dots
 _PATH = rf"{_SEGMENT}(?:/{_SEGMENT}){{0,9}}"
+_POSTGRES = "postgresql+asyncpg"
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def _text(raw: str) -> str:
@@ -86,14 +88,20 @@ def _url(raw: str) -> str:
     return raw
 
 
-def _database(raw: str) -> str:
-    # The URL is not repeated: it may hold a password.
+def database_url(raw: str) -> str:
+    """Where a store is. Raises ValueError, which never repeats the URL: it may hold a password."""
     try:
-        sound = urlsplit(raw).port != 0
+        parts = urlsplit(raw)
+        sound = parts.port != 0 and (parts.scheme != _POSTGRES or len(parts.path) > 1)
+        modes = parse_qs(parts.query).get("sslmode", [])
     except ValueError:
-        sound = False
-    if not (sound and raw.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://"))):
-        raise ValueError("use postgresql+asyncpg://… or sqlite+aiosqlite:///path")
+        sound, modes = False, []
+    if not (sound and raw.startswith((f"{_POSTGRES}://", "sqlite+aiosqlite:///"))):
+        raise ValueError(f"use {_POSTGRES}://user@host/database or sqlite+aiosqlite:///path")
+    if raw.endswith((":///", ":memory:")):
+        raise ValueError("use a file: sqlite+aiosqlite:///path")
+    if not set(modes) <= set(_SSL_MODES):
+        raise ValueError(f"use for sslmode one of {', '.join(_SSL_MODES)}")
     return raw
 
 
@@ -214,7 +222,7 @@ class Settings:
     metrics_port: int = row(0, "Port for /metrics of a gateway that runs alone; 0 = none.", _PORT)
     workers: int = row(1, "Gateway worker processes.", _whole(1, MOST_WORKERS))
     database_url: str = row(
-        "", "SQLAlchemy URL of the store; empty = SQLite in the data folder.", _database
+        "", "SQLAlchemy URL of the store; empty = SQLite in the data folder.", database_url
     )
     redis_url: str = row("", "Redis for limits shared by all workers; empty = in memory.", _redis)
     kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import os
 import shutil
 import tempfile
@@ -26,10 +25,10 @@ from admin.demo.upstream import Upstream
 from tests import node, servers
 from tests.admin_serve import Admin, admin
 from tests.certificate import certificate
+from tests.databases import Databases, databases
 from tests.servers import Server
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
-_NUMBERS = itertools.count(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -141,11 +140,30 @@ def shared_postgres() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def shared_databases(shared_postgres: Server) -> Iterator[Databases]:
+    with databases(shared_postgres) as made:
+        yield made
+
+
 @pytest.fixture
-def postgres_url(shared_postgres: Server) -> Iterator[str]:
+def new_postgres(shared_databases: Databases) -> Iterator[Callable[[], str]]:
+    """Each call gives the URL of a database with nothing in it."""
+    urls: list[str] = []
+
+    def make() -> str:
+        urls.append(shared_databases.make())
+        return urls[-1]
+
+    yield make
+    for url in urls:
+        shared_databases.drop(url)
+
+
+@pytest.fixture
+def postgres_url(new_postgres: Callable[[], str]) -> str:
     """A database with nothing in it."""
-    with servers.fresh_database(shared_postgres, f"test_{next(_NUMBERS)}") as url:
-        yield url
+    return new_postgres()
 
 
 @pytest.fixture(scope="session")

@@ -242,16 +242,6 @@ def postgres_url(server: Server, database: str) -> str:
     return f"postgresql+asyncpg://wardgate@127.0.0.1:{server.port}/{database}"
 
 
-@contextlib.contextmanager
-def fresh_database(server: Server, name: str) -> Iterator[str]:
-    """The URL of an empty database, dropped afterwards whoever is still connected."""
-    sql(server, f"CREATE DATABASE {name}")
-    try:
-        yield postgres_url(server, name)
-    finally:
-        sql(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
 def sql(server: Server, statement: str, database: str = "postgres") -> str:
     """Run one statement as the cluster's owner; what psql prints, without headings."""
     options = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1"]

@@ -25,6 +25,7 @@ _FILES = {
     "kek": "kek",
     "config": "configs",
     "catalog": "catalog",
+    "store": "store",
     "explain": "explain",
     "doctor": "doctor",
     "demo-upstream": "serve",

@@ -27,19 +27,22 @@ T = TypeVar("T")
 _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
-    """Open the desk, do `work` there, close it. Raises StartRefused and Refusal."""
-    return asyncio.run(_at_desk(work))
+def at_desk(work: Callable[[Desk], Awaitable[T]], *, only_there: bool = False) -> T:
+    """Open the desk, do `work` there, close it. Raises StartRefused and Refusal.
+
+    `only_there`: make no new store where there is none.
+    """
+    return asyncio.run(_at_desk(work, only_there))
 
 
-async def _at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
+async def _at_desk(work: Callable[[Desk], Awaitable[T]], only_there: bool) -> T:
     from admin.configure.desk import open_desk
     from gateway.catalog import load as load_catalog
     from gateway.keks.load import load_ring
     from gateway.store.engine import current_revision
 
     settings = Settings.from_env(os.environ)
-    _say_if_new(settings)
+    _say_if_new(settings, only_there)
     desk = await open_desk(settings, await load_ring(settings), load_catalog())
     try:
         async with desk.store.read() as conn:
@@ -56,10 +59,12 @@ async def _at_desk(work: Callable[[Desk], Awaitable[T]]) -> T:
     return done
 
 
-def _say_if_new(settings: Settings) -> None:
+def _say_if_new(settings: Settings, only_there: bool) -> None:
     # The usual reason is another working directory, and then nothing done here has any effect.
     if not settings.database_url and not (settings.data_dir / "wardgate.db").exists():
         where = settings.data_dir.resolve()
+        if only_there:
+            raise StartRefused(f"there is no store in {where} (WARDGATE_DATA_DIR names another)")
         click.echo(f"Making a new store in {where} (WARDGATE_DATA_DIR names another)", err=True)
 
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from copy import copy
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from sqlalchemy import event, select, update
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Connection as SyncConnection
-from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.errors import StartRefused
@@ -26,6 +29,9 @@ Connection = AsyncConnection
 Witness = Callable[[Connection], Awaitable[None]]
 _BUSY_MS = 10_000
 _WRITES = "wardgate_writes"
+# What of a URL's query SQLAlchemy understands itself; the rest is the driver's and the server's.
+_SQLALCHEMYS = {"host", "port", "ssl", "prepared_statement_cache_size"}
+_FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA synchronous = FULL",
@@ -44,7 +50,7 @@ class Store:
         self._witness: Witness | None = None
 
     def __repr__(self) -> str:
-        return f"Store({self._engine.url.render_as_string(hide_password=True)!r})"
+        return f"Store({shown(self._engine.url)!r})"
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -102,18 +108,54 @@ async def current_revision(conn: Connection) -> int:
 
 
 def make_engine(url: str) -> AsyncEngine:
-    """An engine whose transactions are ours. Raises StartRefused where its driver is missing."""
-    if make_url(url).get_backend_name() != "sqlite":
-        try:
-            return create_async_engine(url, pool_pre_ping=True)
-        except ImportError as error:
-            raise StartRefused(
-                f"WARDGATE_DATABASE_URL needs {error.name}: pip install 'wardgate[postgres]'"
-            ) from None
+    """An engine whose transactions are ours.
+
+    Raises StartRefused where its driver or a certificate that the URL names is missing.
+    """
+    parts = make_url(url)
+    if parts.get_backend_name() != "sqlite":
+        return _postgres(parts)
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+def shown(url: str | URL) -> str:
+    """A store's URL without what may be secret in it."""
+    return make_url(url).set(query={}).render_as_string(hide_password=True)
+
+
+def reason(error: SQLAlchemyError | OSError) -> str:
+    """The first line of what the database or its driver said, without SQLAlchemy's frame."""
+    said = error.orig if isinstance(error, DBAPIError) else error
+    return str(said).partition("\n")[0]
+
+
+@contextmanager
+def opening(url: str) -> Iterator[None]:
+    """Whatever a database says in here becomes StartRefused with its place and its reason."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise StartRefused(f"the database {shown(url)} cannot be opened: {reason(error)}") from None
+
+
+def _postgres(parts: URL) -> AsyncEngine:
+    # sslmode and its relatives asyncpg reads in a DSN only; SQLAlchemy would hand them over one by
+    # one, and a name that means nothing to either would be an error of the program.
+    query = {name: value for name, value in parts.query.items() if name not in _SQLALCHEMYS}
+    for name in _FILES & query.keys():
+        if not Path(str(query[name])).is_file():
+            raise StartRefused(f"WARDGATE_DATABASE_URL: {name} names a file that is not there")
+    more = {"dsn": f"postgresql://?{urlencode(query, doseq=True)}"} if query else {}
+    bare = parts.set(query={k: v for k, v in parts.query.items() if k in _SQLALCHEMYS})
+    try:
+        return create_async_engine(bare, pool_pre_ping=True, connect_args=more)
+    except ImportError as error:
+        raise StartRefused(
+            f"WARDGATE_DATABASE_URL needs {error.name}: pip install 'wardgate[postgres]'"
+        ) from None
 
 
 def _prepare(driver: Any, _record: object) -> None:

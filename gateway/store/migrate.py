@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import StartRefused
-from gateway.store.engine import Connection, Store, make_engine
+from gateway.store.engine import Connection, Store, make_engine, opening
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -26,18 +25,15 @@ _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on PostgreSQL
 
 
-def migrate(url: str) -> None:
+def migrate(url: str) -> bool:
     """Upgrade to the newest revision, in one transaction. Not to be called from an event loop.
 
+    True where there was something to do; of many that start together one finds it so.
     Raises StartRefused when the database cannot be opened or was written by a newer version.
     """
-    shown = make_url(url).render_as_string(hide_password=True)
-    try:
-        _make_file(url)
-        asyncio.run(_migrate(url))
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise StartRefused(f"the database {shown} cannot be opened: {reason}") from None
+    with opening(url):
+        make_file(url)
+        return asyncio.run(_migrate(url))
 
 
 def configuration(connection: SyncConnection) -> Config:
@@ -51,13 +47,15 @@ def configuration(connection: SyncConnection) -> Config:
     return config
 
 
-async def _migrate(url: str) -> None:
+async def _migrate(url: str) -> bool:
     store = Store(make_engine(url))
     try:
         async with store.note() as conn:
             await _lock(conn)
-            if await conn.run_sync(_present) != newest():
+            behind = await conn.run_sync(_present) != newest()
+            if behind:
                 await conn.run_sync(_upgrade)
+            return behind
     finally:
         await store.aclose()
 
@@ -80,6 +78,11 @@ def _present(connection: SyncConnection) -> str | None:
     return found
 
 
+def standing(connection: SyncConnection) -> tuple[str | None, bool]:
+    """The revision the database is at, and whether there is any table in it."""
+    return _present(connection), bool(inspect(connection).get_table_names())
+
+
 def _upgrade(connection: SyncConnection) -> None:
     # Costs a start a quarter of a second, which one with nothing to migrate need not pay.
     from alembic import command
@@ -94,7 +97,7 @@ def _upgrade(connection: SyncConnection) -> None:
         ) from None
 
 
-def _make_file(url: str) -> None:
+def make_file(url: str) -> None:
     """Make an SQLite file ourselves: nobody but its owner may read it, nor its -wal and -shm."""
     parts = make_url(url)
     if parts.get_backend_name() != "sqlite" or not parts.database or parts.database == ":memory:":

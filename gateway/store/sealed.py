@@ -6,9 +6,10 @@ database's. No provider key is opened here. Called when the desk opens, and by c
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from gateway.errors import SealBroken, StartRefused
 from gateway.shapes import Secret
@@ -20,6 +21,8 @@ from gateway.vault import KEY_BYTES, KeyRing, sealed_with
 HASH_KEY = "token hash"
 AUDIT_KEY = "audit chain"
 _CONSTANTS = (HASH_KEY, AUDIT_KEY)
+# Beside them while `wardgate store copy` fills this database: until it is gone nobody may start.
+UNFINISHED = "unfinished copy"
 _CANARY = b"wardgate canary"
 _RESTORE = (
     "start with the master key this database was made with (WARDGATE_KEK_FILE, WARDGATE_KEKS or "
@@ -31,13 +34,18 @@ async def unlock(store: Store, ring: KeyRing) -> dict[str, Secret]:
     """The constants by name, made when missing. Raises StartRefused for another database's ring."""
     async with store.read() as conn:
         rows = await _rows(conn)
+    if UNFINISHED in rows:
+        raise StartRefused(
+            "this database is an unfinished copy: run `wardgate store copy` again, to its end"
+        )
     if not _names(ring) <= rows.keys():
         async with store.write(None) as conn:
             rows = await _rows(conn)
             rows |= await _make(conn, ring, rows)
     try:
         opened = {name: ring.open(rows[name], _bound(name)) for name in _names(ring)}
-        await _check_secrets(store, ring)
+        async with store.read() as conn:
+            await _check_secrets(conn, ring)
     except SealBroken as error:
         raise StartRefused(
             f"the master key does not open this database ({error}); {_RESTORE}"
@@ -46,11 +54,48 @@ async def unlock(store: Store, ring: KeyRing) -> dict[str, Secret]:
 
 
 async def constant(conn: Connection, ring: KeyRing, name: str) -> Secret:
-    """One constant. Raises SealBroken when the ring does not open it, or it was never made."""
-    value = await conn.scalar(select(sealed.c.value).where(sealed.c.name == name))
-    if value is None:
+    """One constant. Raises SealBroken when the ring does not open it, or it was never made, or
+    the database is an unfinished copy.
+    """
+    wanted = select(sealed).where(sealed.c.name.in_((name, UNFINISHED)))
+    rows = {row.name: bytes(row.value) for row in await conn.execute(wanted)}
+    if UNFINISHED in rows:
+        raise SealBroken("this database is an unfinished copy")
+    if name not in rows:
         raise SealBroken(f"this database has no {name} key yet: start the admin app once")
-    return ring.open(value, _bound(name))
+    return ring.open(rows[name], _bound(name))
+
+
+async def prove(conn: Connection, ring: KeyRing) -> audit.Verdict:
+    """Open the constants of a database that nobody uses yet, and follow its audit chain.
+
+    Raises SealBroken when the ring is not this database's.
+    """
+    rows = await _rows(conn)
+    keys = {name: ring.open(rows.get(name, b""), _bound(name)) for name in sorted(_names(ring))}
+    await _check_secrets(conn, ring)
+    return await audit.verify(conn, keys[AUDIT_KEY].expose(), audit.BEGINNING)
+
+
+async def identity(conn: Connection) -> bytes:
+    """What tells this installation's database and its copies from all others; b"" before its
+    first start.
+    """
+    value = await conn.scalar(select(sealed.c.value).where(sealed.c.name == HASH_KEY))
+    return hashlib.sha256(value).digest() if value is not None else b""
+
+
+async def unfinished(conn: Connection) -> bytes | None:
+    """What a copy left here when it began; None where none is under way."""
+    value = await conn.scalar(select(sealed.c.value).where(sealed.c.name == UNFINISHED))
+    return bytes(value) if value is not None else None
+
+
+async def mark_unfinished(conn: Connection, mark: bytes | None) -> None:
+    """Leave `mark` until the copy is finished; None: it is."""
+    await conn.execute(delete(sealed).where(sealed.c.name == UNFINISHED))
+    if mark is not None:
+        await conn.execute(insert(sealed).values(name=UNFINISHED, value=mark))
 
 
 async def _rows(conn: Connection) -> dict[str, bytes]:
@@ -87,9 +132,8 @@ def _sealed(ring: KeyRing, name: str) -> bytes:
     return KeyRing(one).seal(_CANARY, _bound(name))
 
 
-async def _check_secrets(store: Store, ring: KeyRing) -> None:
-    async with store.read() as conn:
-        blobs = await configs.sealed_secrets(conn)
+async def _check_secrets(conn: Connection, ring: KeyRing) -> None:
+    blobs = await configs.sealed_secrets(conn)
     missing = {sealed_with(blob) for blob in blobs} - set(ring.ids)
     if missing:
         raise SealBroken(f"stored keys need master key {sorted(missing)[0]!r}")
