@@ -95,7 +95,7 @@ def _reason(longrepr: object) -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environ() -> Iterator[None]:
-    """No setting, provider key or proxy of the developer's shell reaches a test."""
+    """No setting, provider key, database or proxy of the developer's shell reaches a test."""
     before = dict(os.environ)
     for name in before:
         if _is_ours(name):
@@ -108,7 +108,7 @@ def clean_environ() -> Iterator[None]:
 def _is_ours(name: str) -> bool:
     low = name.lower()
     return (
-        low.startswith(("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_"))
+        low.startswith(("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_", "pg"))
         or low.endswith(("_api_key", "_auth_token"))
         or low in _PROXIES
     )

@@ -20,9 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.certificate import certificate
 from tests.serve import free_port
 
 START_TIMEOUT = 30.0
+PASSWORD = "canary-of-the-database"  # of the cluster that asks for one
 _TRIES = 3
 
 
@@ -213,15 +215,37 @@ def _postgres_user() -> str | None:
         raise ServerMissing("no user postgres: apt-get install -y postgresql") from None
 
 
-def _postgres(port: int, folder: Path) -> Server:
+def _postgres(port: int, folder: Path, method: str = "trust", *more: str) -> Server:
     user, data = _postgres_user(), folder / "data"
     if not data.exists():
-        options = ["-A", "trust", "-U", "wardgate", "-E", "UTF8", "--locale=C", "--no-sync"]
+        options = ["-A", method, "-U", "wardgate", "-E", "UTF8", "--locale=C", "--no-sync"]
+        if method != "trust":
+            (folder / "password").write_text(PASSWORD)
+            options += ["--pwfile", str(folder / "password")]
         _run([postgres_program("initdb"), "-D", str(data), *options], folder, user)
     command = [postgres_program("postgres"), "-D", str(data), "-p", str(port)]
-    for setting in _POSTGRES_SETTINGS:
+    for setting in (*_POSTGRES_SETTINGS, *more):
         command += ["-c", setting]
     return Server(port, folder, command, _postgres_ready, signal.SIGINT, user)
+
+
+def postgres_tls_server(*names: str) -> contextlib.AbstractContextManager[Server]:
+    """A cluster for one database that takes TLS and PASSWORD only; `cert.pem` in its folder, an
+    authority of its own, is for `names`.
+    """
+    return running(lambda port, folder: _postgres_tls(port, folder, names), _postgres_user())
+
+
+def _postgres_tls(port: int, folder: Path, names: tuple[str, ...]) -> Server:
+    file = certificate(folder, *names).rename(folder / "cert.pem")
+    file.chmod(0o600)
+    shutil.copy(file, folder / "key.pem")
+    if user := _postgres_user():
+        for name in ("cert.pem", "key.pem"):
+            shutil.chown(folder / name, user, user)
+    (folder / "hba").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+    tls = ("ssl=on", f"ssl_cert_file={file}", f"ssl_key_file={folder / 'key.pem'}")
+    return _postgres(port, folder, "scram-sha-256", *tls, f"hba_file={folder / 'hba'}")
 
 
 _POSTGRES_SETTINGS = (

@@ -26,6 +26,11 @@ from gateway.settings import Settings
         ("DATABASE_URL", "mysql+aiomysql://me:canary@h/db"),
         ("DATABASE_URL", "postgresql+asyncpg://me:canary@h:99999/db"),
         ("DATABASE_URL", "sqlite:///canary.db"),
+        ("DATABASE_URL", "postgresql+asyncpg://me:canary@h"),
+        ("DATABASE_URL", "postgresql+asyncpg://me:canary@h/"),
+        ("DATABASE_URL", "postgresql+asyncpg://me:canary@h/db?sslmode=on"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///"),
+        ("DATABASE_URL", "sqlite+aiosqlite:///:memory:"),
         ("PROVIDER_BASE_URLS", "openai"),
         ("PROVIDER_BASE_URLS", "openai=canary"),
         ("PROVIDER_BASE_URLS", "openai=ftp://canary/v1"),
@@ -57,7 +62,9 @@ def test_values_at_the_edges_are_taken() -> None:
     env = {"PORT": "65535", "WORKERS": "256", "HEARTBEAT": "0", "DRAIN_TIMEOUT": "0"}
     env |= {"IDLE_TIMEOUT": "0.05", "LOG_LEVEL": "INFO", "METRICS_PORT": "0"}
     env["PROVIDER_BASE_URLS"] = "openai=http://[::1]:9/v1/,custom:a=https://h"
+    env["DATABASE_URL"] = "postgresql+asyncpg:///db?host=/run/postgresql&sslmode=verify-full"
     settings = Settings.from_env({f"WARDGATE_{name}": text for name, text in env.items()})
+    assert settings.store_url == env["DATABASE_URL"]
     assert (settings.port, settings.workers, settings.heartbeat) == (65535, 256, 0.0)
     assert (settings.idle_timeout, settings.log_level) == (0.05, "info")
     assert Settings.from_env({"WARDGATE_KEK_COMMAND": "/x 'a b'"}).kek_command == "/x 'a b'"

@@ -147,7 +147,7 @@ def _postgres(parts: URL) -> AsyncEngine:
     query = {name: value for name, value in parts.query.items() if name not in _SQLALCHEMYS}
     for name in _FILES & query.keys():
         if not Path(str(query[name])).is_file():
-            raise StartRefused(f"WARDGATE_DATABASE_URL: {name} names a file that is not there")
+            raise StartRefused(f"the database URL's {name} names a file that is not there")
     more = {"dsn": f"postgresql://?{urlencode(query, doseq=True)}"} if query else {}
     bare = parts.set(query={k: v for k, v in parts.query.items() if k in _SQLALCHEMYS})
     try:

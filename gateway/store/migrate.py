@@ -21,8 +21,8 @@ from gateway.store.engine import Connection, Store, make_engine, opening
 if TYPE_CHECKING:
     from alembic.config import Config
 
-_FOLDER = Path(__file__).parent / "migrations"
-_LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on PostgreSQL
+FOLDER = Path(__file__).parent / "migrations" / "versions"
+LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on PostgreSQL
 
 
 def migrate(url: str) -> bool:
@@ -41,7 +41,7 @@ def configuration(connection: SyncConnection) -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.set_main_option("script_location", str(FOLDER.parent).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
@@ -62,12 +62,12 @@ async def _migrate(url: str) -> bool:
 
 async def _lock(conn: Connection) -> None:
     if conn.dialect.name == "postgresql":
-        await conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        await conn.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
 
 
 def newest() -> str:
     """The newest revision there is a migration for."""
-    return max(path.stem[1:5] for path in (_FOLDER / "versions").glob("v*.py"))
+    return max(path.stem[1:5] for path in FOLDER.glob("v*.py"))
 
 
 def _present(connection: SyncConnection) -> str | None:
