@@ -60,6 +60,10 @@ class Gateway:
         self._house.catalog = catalog
         self._tell_gauges()
 
+    def leave(self) -> None:
+        """Say at `/readyz` that others should be asked from now on; whoever asks here is served."""
+        self._draining = True
+
     def _tell_gauges(self) -> None:
         now = self._house.clock()
         metrics.workers.set(1)

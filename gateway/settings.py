@@ -304,6 +304,9 @@ class Settings:
     probe_timeout: float = row(10.0, "Testing a provider's key, from first to last byte.", _wait)
     heartbeat: float = row(15.0, "Silence before a stream gets a heartbeat; 0 = none.", _time)
     drain_timeout: float = row(30.0, "On SIGTERM, how long running requests may go on.", _time)
+    drain_delay: float = row(
+        0.0, "On SIGTERM, before that, how long all is served while /readyz says 503.", _time
+    )
     count_usage: bool = row(
         False, "Ask OpenAI-style streams for usage, and keep that chunk from clients.", _flag
     )

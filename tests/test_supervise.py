@@ -16,7 +16,18 @@ from gateway.errors import StartRefused
 from gateway.health import Counts, Report
 from gateway.process import child
 from gateway.process.child import LONGEST_PAUSE, Role, pause
-from gateway.process.pipe import Boot, Health, Message, Reload, Serving, Stop, Used, connect, spell
+from gateway.process.pipe import (
+    Boot,
+    Health,
+    Leave,
+    Message,
+    Reload,
+    Serving,
+    Stop,
+    Used,
+    connect,
+    spell,
+)
 from gateway.process.publish import write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
@@ -31,6 +42,7 @@ DIED = "process died, starting another"
     [
         Boot({"WARDGATE_PORT": "1"}, [("a", b"\x00" * 32)], 1, 2, "/s", "/m"),
         Reload(7),
+        Leave(),
         Stop(),
         Serving(3),
         Used({"k": 1.5}),

@@ -31,7 +31,7 @@ def serve(app: App | None, import_env: bool, demo: bool, **given: str | int | No
     """Run the gateway and the admin app; with GATEWAY or ADMIN only that one.
 
     Options win over WARDGATE_… variables. SIGTERM and Ctrl-C let running requests finish
-    (WARDGATE_DRAIN_TIMEOUT); a second one does not wait.
+    (WARDGATE_DRAIN_DELAY, WARDGATE_DRAIN_TIMEOUT); a second one does not wait.
 
     \b
     Examples:

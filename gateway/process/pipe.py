@@ -46,6 +46,10 @@ class Reload(msgspec.Struct, frozen=True, tag="reload"):
     revision: int
 
 
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    """Parent → worker: serve on, but say that it will not be for long."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Parent → child: finish what runs, then exit."""
 
@@ -68,7 +72,7 @@ class Health(msgspec.Struct, frozen=True, tag="health"):
     report: Report
 
 
-Message = Boot | Reload | Stop | Serving | Used | Health
+Message = Boot | Reload | Leave | Stop | Serving | Used | Health
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _encode = msgspec.msgpack.Encoder().encode
 

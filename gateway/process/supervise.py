@@ -26,7 +26,7 @@ from gateway import deaths
 from gateway.errors import StartRefused
 from gateway.process.child import Child, Hooks, Role, environment
 from gateway.process.ledger import Ledger
-from gateway.process.pipe import Boot, Health, Message, Used, spell
+from gateway.process.pipe import Boot, Health, Leave, Message, Used, spell
 from gateway.process.turnstile import Counts, counts_file
 from gateway.settings import Settings
 
@@ -72,7 +72,7 @@ class House:
         self.closing = asyncio.Event()
         self._hopeless = asyncio.Event()
         self._trouble = ""
-        self._booted = self._opened = False
+        self._booted = self._opened = self._leaving = False
         self._used: dict[str, float] = {}
         self._deaths: Counter[str] = Counter()
         self.ledger = Ledger()
@@ -110,10 +110,25 @@ class House:
         os.close(self._lock)
 
     def close(self) -> None:
-        """Begin to leave; asked twice, do not wait for running requests."""
-        if self.closing.is_set():
+        """Begin to leave; asked twice, wait neither for the delay nor for running requests.
+
+        With a delay `/readyz` says 503 first and requests are served on: whoever spreads them has
+        that long to look elsewhere, and nobody meets a socket that closes.
+        """
+        delay = self.plan.settings.drain_delay if self.workers and self.ready else 0.0
+        if self._leaving:
             for child in (*self.workers, *self.neighbours):
                 child.kill()
+        elif delay:
+            self._leaving = True
+            self.tell_workers(Leave())
+            asyncio.get_running_loop().call_later(delay, self._shut)
+            return
+        self._shut()
+
+    def _shut(self) -> None:
+        """Take no more connections, and let the workers finish."""
+        self._leaving = True
         self.closing.set()
         # Ours are the last ends of the listening sockets: from here on connecting is refused.
         _close(self.plan.listening)
@@ -123,12 +138,16 @@ class House:
     async def finish(self) -> None:
         """Leave, as far as the workers go: returns when the last request has ended."""
         if not self.closing.is_set():
-            self.close()
+            self._shut()
         await self._gone(self.workers)
 
     @property
     def ready(self) -> bool:
-        """True while some worker (of a house without workers: every neighbour) serves."""
+        """True while some worker (of a house without workers: every neighbour) serves, and is not
+        about to leave.
+        """
+        if self._leaving:
+            return False
         if self.workers:
             return any(child.ready.is_set() for child in self.workers)
         return all(child.ready.is_set() for child in self.neighbours)

@@ -21,7 +21,7 @@ from gateway import logs, masking
 from gateway.app import build
 from gateway.client.config import server_config
 from gateway.errors import SealBroken
-from gateway.process.pipe import Boot, Health, Message, Pipe, Reload, Serving, Used
+from gateway.process.pipe import Boot, Health, Leave, Message, Pipe, Reload, Serving, Used
 from gateway.process.shelf import Shelf
 from gateway.process.turnstile import Counts, Turnstile, counts_file
 from gateway.settings import Settings
@@ -55,6 +55,8 @@ class Worker:
 
     def heed(self, message: Message) -> None:
         """Swap to the file's table; one that does not open leaves the present one serving."""
+        if isinstance(message, Leave):
+            self.gateway.leave()
         if not isinstance(message, Reload):
             return
         try:
