@@ -20,8 +20,8 @@ ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts health
 	limit_redis listener_bodies listener_flow record start_costs streaming within_a_second
 NPM := tests/npm/node_modules/.package-lock.json
 KUBERNETES := .venv/kubernetes_validate-1.37.0-py3-none-any.whl
-SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light \
-	node=nodejs npm=npm curl=curl promtool=prometheus prometheus=prometheus
+SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light haproxy=haproxy \
+	systemd-analyze=systemd node=nodejs npm=npm curl=curl promtool=prometheus prometheus=prometheus
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

@@ -5,6 +5,7 @@ Nothing outside the tests trusts them. Used by the TLS tests, the bench and conf
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ssl
 from ipaddress import ip_address
@@ -48,6 +49,16 @@ def server_side(file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context
+
+
+async def negotiated(port: int, file: Path) -> str:
+    """The protocol a server with this certificate chooses, of HTTP/2 and HTTP/1.1."""
+    context = ssl.create_default_context(cafile=str(file))
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+    chosen: str = writer.get_extra_info("ssl_object").selected_alpn_protocol()
+    writer.close()
+    return chosen
 
 
 def _named(name: str) -> x509.GeneralName:

@@ -1,4 +1,4 @@
-"""Real redis, PostgreSQL and nginx for the tests: found, started, stopped by process id.
+"""Real redis, PostgreSQL, nginx and HAProxy for the tests: found, started, stopped by process id.
 
 Each server lives on a free loopback port with its files in a folder of its own. A missing binary
 fails the test and names the Debian package; nothing is skipped. Called by conftest and by tests
@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +53,10 @@ def nginx_program() -> str:
     return program("nginx", "nginx-light", ("usr/sbin/nginx",))
 
 
+def haproxy_program() -> str:
+    return program("haproxy", "haproxy", ("usr/sbin/haproxy",))
+
+
 def postgres_program(name: str) -> str:
     """A program of the newest PostgreSQL installed; Debian keeps them out of PATH."""
     found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), key=_version)
@@ -73,6 +77,7 @@ class Server:
     ready: Callable[[Server], bool]
     stop_signal: int = signal.SIGTERM
     user: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -96,7 +101,7 @@ class Server:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                env={"PATH": os.environ.get("PATH", "/usr/bin"), "LC_ALL": "C"},
+                env={"PATH": os.environ.get("PATH", "/usr/bin"), "LC_ALL": "C", **self.env},
                 user=self.user,
                 group=self.user,
                 extra_groups=[] if self.user else None,
@@ -318,3 +323,18 @@ worker_processes 1;
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}
 """
+
+
+def haproxy_server(
+    settings: Path, env: Mapping[str, str]
+) -> contextlib.AbstractContextManager[Server]:
+    """An HAProxy in the foreground with the file `settings`, which takes from `env` where its
+    servers are and gets FRONT and STATUS.
+    """
+    return running(lambda port, folder: _haproxy(port, folder, settings, env))
+
+
+def _haproxy(port: int, folder: Path, settings: Path, env: Mapping[str, str]) -> Server:
+    ours = {"FRONT": f"127.0.0.1:{port}", "STATUS": f"127.0.0.1:{free_port()}"}
+    command = [haproxy_program(), "-db", "-f", str(settings)]
+    return Server(port, folder, command, answers_tcp, signal.SIGUSR1, env={**env, **ours})
