@@ -22,7 +22,7 @@ import msgspec
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30.0
-_RULE = "─" * 78
+RULE = "─" * 78  # above and below the welcome
 
 
 @dataclass
@@ -165,7 +165,7 @@ async def _welcome(process: Process) -> str:
         line = (await process.stderr.readline()).decode()
         assert line, f"it ended before it served:\n{said}"
         said += line
-        rules += line.strip() == _RULE
+        rules += line.strip() == RULE
     return said
 
 
