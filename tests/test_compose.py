@@ -25,6 +25,7 @@ from gateway.process.supervise import LAST_GRACE
 from gateway.settings import PREFIX, Settings
 from gateway.store.engine import open_store
 from tests import servers
+from tests.databases import name_of
 from tests.servers import Server
 
 ROOT = Path(__file__).parent.parent
@@ -234,9 +235,9 @@ async def test_commands_of_the_page_make_the_secrets(tmp_path: Path) -> None:
 
 
 async def test_database_is_opened_with_the_password_of_the_file(
-    tmp_path: Path, shared_postgres: Server
+    tmp_path: Path, shared_postgres: Server, postgres_url: str
 ) -> None:
-    made, name = made_secrets(tmp_path), "behind_a_password"
+    made, name = made_secrets(tmp_path), name_of(postgres_url)
     line = f"host {name} wardgate 127.0.0.1/32 scram-sha-256\n"
     hosts = shared_postgres.folder / "data" / "pg_hba.conf"
     hosts.write_text(line + hosts.read_text())
@@ -247,12 +248,11 @@ async def test_database_is_opened_with_the_password_of_the_file(
     text = (made / "pgpass").read_text()
     assert text.startswith("postgres:5432:wardgate:")
     (made / "pgpass").write_text(text.replace("postgres:5432:wardgate", where))
-    with servers.fresh_database(shared_postgres, name) as url:
-        os.environ["PGPASSFILE"] = str(made / "pgpass")
-        await connect(url)
-        (made / "pgpass").write_text(f"{where}:wardgate:another\n")
-        with pytest.raises(Exception, match="password authentication failed"):
-            await connect(url)
+    os.environ["PGPASSFILE"] = str(made / "pgpass")
+    await connect(postgres_url)
+    (made / "pgpass").write_text(f"{where}:wardgate:another\n")
+    with pytest.raises(Exception, match="password authentication failed"):
+        await connect(postgres_url)
 
 
 async def connect(url: str) -> None:
