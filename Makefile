@@ -83,7 +83,8 @@ bench: install ## Measure the gateway against nginx; a table with ratios
 soak: install servers $(NPM) $(KUBERNETES) ## The same tests with larger numbers: more examples, more kills, longer outages
 	@seed=$(SEED); seed=$${seed:-$$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')}; \
 		echo "seed $$seed (the same again: make soak SEED=$$seed)"; \
-		SOAK=$$seed exec $(BIN)/python -m pytest -q --hypothesis-seed=$$seed $(ARGS)
+		SOAK=$$seed exec $(BIN)/python -m pytest -q -o faulthandler_timeout=3600 \
+			--hypothesis-seed=$$seed $(ARGS)
 
 lock: ## Pin all dependencies again; UPGRADE=--upgrade moves them (needs uv)
 	@.ci/lock $(UPGRADE)

@@ -73,5 +73,4 @@ def databases(server: Server) -> Iterator[Databases]:
         try:
             yield Databases(server, psql)
         finally:
-            assert psql.stdin is not None
-            psql.stdin.close()
+            psql.terminate()

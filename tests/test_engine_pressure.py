@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import socket
+import stat
 import struct
 import termios
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -65,11 +67,10 @@ def queued(port: int, *, down: bool) -> int:
 def connections() -> Iterator[tuple[socket.socket, int, int]]:
     """Every connected socket of this process, with its port here and there."""
     for name in os.listdir("/proc/self/fd"):
-        try:
-            with socket.socket(fileno=os.dup(int(name))) as sock:
-                yield sock, sock.getsockname()[1], sock.getpeername()[1]
-        except (OSError, IndexError, TypeError):
-            continue  # no socket, not connected, or gone by now
+        with contextlib.suppress(OSError, IndexError, TypeError):  # not connected, or gone by now
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    yield sock, sock.getsockname()[1], sock.getpeername()[1]
 
 
 async def standing_still(count: Callable[[], int]) -> int:
