@@ -48,6 +48,14 @@ class Outbox:
             self._due = True
             asyncio.get_running_loop().call_soon(self._end_turn)
 
+    def relay(self, transport: asyncio.WriteTransport, data: bytes) -> None:
+        """The same for what a read has just brought: the loop itself writes what is written in
+        reads when it has done all of them, so waiting for company would be waiting twice."""
+        if self._waiting:
+            self.put(transport, data)
+        else:
+            transport.write(data)
+
     def flush(self) -> None:
         """Write what waits now."""
         waiting, self._waiting = self._waiting, []

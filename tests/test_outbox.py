@@ -133,3 +133,16 @@ async def test_nothing_is_lost_on_real_sockets() -> None:
     await soon(lambda: [bytes(protocol.got) for protocol in far] == wanted, timeout=5)
     for transport in (*near, *ends):
         transport.close()
+
+
+async def test_what_is_relayed_leaves_at_once_and_overtakes_nothing() -> None:
+    log: list[tuple[str, bytes]] = []
+    outbox, one, two = Outbox(), Written(log, "one"), Written(log, "two")
+    outbox.relay(one, b"1")
+    assert log == [("one", b"1")]
+    outbox.put(one, b"2")
+    outbox.relay(two, b"3")
+    outbox.relay(one, b"4")
+    assert log == [("one", b"1")]
+    await asyncio.sleep(0)
+    assert log[1:] == [("one", b"2"), ("two", b"3"), ("one", b"4")]

@@ -65,10 +65,11 @@ class Listener(asyncio.Protocol):
         "_between", "_deadlines", "_drain", "_ended", "_familiar", "_gone", "_head_bytes",
         "_headers", "_in_head", "_outbox", "_parser", "_patience", "_paused", "_queue", "_read",
         "_reading", "_ready", "_received", "_serve", "_state", "_strange", "_task", "_transport",
-        "_turn", "_url", "_waits", "deadline", "full", "loop", "write",
+        "_turn", "_url", "_waits", "deadline", "full", "loop", "relay", "write",
     )  # fmt: skip
 
     write: Callable[[bytes], None]  # to the client, with this turn of the loop
+    relay: Callable[[bytes], None]  # to the client, with the reads of this turn
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class Listener(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         made = self._transport = cast(asyncio.Transport, transport)
         self.write = partial(self._outbox.put, made)
+        self.relay = partial(self._outbox.relay, made)
         self._state.connections.add(self)
         self._deadlines.add(self)
         self._wait("head", self._patience.head)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # This, and the time to compile and swap, is within the second a change may take.
 LOOK_EVERY = 0.4
 ASK_EVERY = 4.0
-FLUSH_EVERY = 1.0
+FLUSH_EVERY = 3.0
 COMPLAIN_EVERY = 30.0
 SWEEP_EVERY = 60.0
 # A store that answers nothing at all is away, too.
