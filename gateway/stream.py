@@ -62,7 +62,7 @@ class _Flow:
 
     __slots__ = (
         "_answer", "_back", "_dialect", "_exchange", "_hider", "_turn", "_writing",
-        "beats", "done", "pulse", "tap",
+        "beats", "came", "done", "pulse", "tap",
     )  # fmt: skip
 
     def __init__(self, answer: Answer, exchange: Exchange, turn: Turn, back: Back) -> None:
@@ -77,6 +77,7 @@ class _Flow:
         self._hider = UsageHider() if events and exchange.hide_usage else None
         self.beats = events and self._dialect.HEARTBEAT is not None and self._hider is None
         self.pulse: _Pulse | None = None
+        self.came = 0.0  # when the last piece did, by the loop's time
         self.done = self._writing = False
 
     async def run(self) -> None:
@@ -84,8 +85,10 @@ class _Flow:
         pulse, taker = self.pulse, None
         while piece := await answer.read(taker):
             # Before `see`: a heartbeat judges by what has been written.
-            if pulse is not None and pulse.touch(pulse.time()):
-                await pulse.beaten()
+            if pulse is not None:
+                self.came = pulse.time()
+                if self._writing:
+                    await pulse.beaten()
             tap.see(piece)
             if exchange.first_byte is None:
                 exchange.first_byte = perf_counter()
@@ -107,11 +110,10 @@ class _Flow:
 
     def take(self, piece: bytes, chunk: bytes | None, now: float) -> bool:
         """What `run` does with a piece in the middle; False where that has to wait."""
-        pulse = self.pulse
-        if pulse is not None and pulse.touch(now):
+        # While `run` waits for a piece, who writes is a heartbeat: it goes first, whole.
+        if self._writing or not self._turn.relay(piece, chunk):
             return False
-        if not self._turn.relay(piece, chunk):
-            return False
+        self.came = now
         self.tap.see(piece)
         return True
 
@@ -194,12 +196,8 @@ class _Pulse:
         self.deadline = self.time() + self._interval
         self._deadlines.add(self)
 
-    def touch(self, now: float) -> bool:
-        """Something came. True while a heartbeat is being written: it goes first, whole."""
-        self.deadline = now + self._interval
-        return self._task is not None and not self._task.done()
-
     async def beaten(self) -> None:
+        """Once a heartbeat that is being written is whole."""
         if self._task is not None:
             await self._task
 
@@ -209,7 +207,13 @@ class _Pulse:
             self._task.cancel()
 
     def late(self) -> None:
-        if not self.touch(self.time()):
+        # Pieces that come do not move the deadline: that would cost each of them.
+        now, due = self.time(), self._flow.came + self._interval
+        if due > now:
+            self.deadline = due
+            return
+        self.deadline = now + self._interval
+        if self._task is None or self._task.done():
             self._task = self._loop.create_task(self._flow.beat())
 
 

@@ -44,10 +44,11 @@ class EventTap:
         return not self._reader.partial
 
     def see(self, chunk: bytes) -> None:
-        # A chunk of whole events, and none of the words that matter in it: most are that.
+        # A chunk of whole events, and none of the words that matter in it: most are that. Looking
+        # from behind, Python makes no list of arguments.
         if self._reader.between and chunk.endswith(_EVENT_ENDS):
             for word in self._telling:
-                if chunk.find(word) >= 0:
+                if chunk.rpartition(word)[1]:
                     break
             else:
                 return

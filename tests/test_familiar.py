@@ -244,7 +244,7 @@ def strangers(house: Served) -> int:
     """Of the one connection: how many requests in a row had to be read by the parser."""
     for one in gc.get_objects():
         if isinstance(one, Listener) and not one._gone:
-            here = one._transport.get_extra_info("sockname")
+            here = one.transport.get_extra_info("sockname")
             if here is not None and here[1] == house.port:
                 return one._strange
     raise AssertionError("nobody is connected")

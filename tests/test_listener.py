@@ -78,7 +78,7 @@ class Portions(Listener):
 
     def data_received(self, data: bytes) -> None:
         self._kept += data
-        while len(self._kept) >= self._sizes[0] and not self._transport.is_closing():
+        while len(self._kept) >= self._sizes[0] and not self.transport.is_closing():
             size = self._sizes.pop(0) if len(self._sizes) > 1 else self._sizes[0]
             portion, self._kept = self._kept[:size], self._kept[size:]
             super().data_received(portion)

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from admin.demo.upstream import Script, Upstream
 from gateway import catalog
+from gateway.client.back import Back
 from gateway.client.turn import Turn
 from gateway.exchange import Exchange
 from gateway.paths import match
@@ -181,23 +182,84 @@ class SlowClient:
             asyncio.get_running_loop().call_later(self._pause, self._reads.set)
 
 
-async def test_heartbeat_never_cuts_an_event_when_a_slow_client_reads_on() -> None:
-    world = World()
-    candidate = Candidate(world.config("openai", "http://127.0.0.1:1/v1"), "gpt-4o", "catalog")
+class Door:
+    """A client that takes all, and once it is `shut` nothing that would have to wait."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.shut = False
+        self.opened = asyncio.Event()
+
+    def start(self, status: int, head: bytes, *, counted: bool) -> None:
+        """The head leaves with the first piece."""
+
+    def relay(self, piece: bytes, chunk: bytes | None) -> bool:
+        self.taken.append(piece)
+        return True
+
+    async def write(self, piece: bytes, *, more: bool) -> None:
+        if self.shut:
+            await self.opened.wait()
+        self.taken.append(piece)
+
+
+def asked_for_chat() -> Exchange:
+    candidate = Candidate(World().config("openai", "http://127.0.0.1:1/v1"), "gpt-4o", "catalog")
     exchange = Exchange("req_1", "POST", CHAT.encode(), [], 0.0)
     exchange.match, exchange.candidate = match("POST", CHAT.encode()), candidate
+    return exchange
+
+
+async def under_way(door: Door) -> tuple[_Flow, _Pulse]:
+    """A stream of which one event has passed at 90 s; it has a heartbeat after 10 s of silence."""
+    answer = Pieces(WORD)
+    flow = _Flow(answer, asked_for_chat(), cast(Turn, door), Back(answer.fields))
+    pulse = _Pulse(flow, Heartbeats(10.0))
+    await flow.write(WORD, more=True)
+    flow.came = 90.0
+    return flow, pulse
+
+
+async def test_silence_begins_behind_the_last_piece_that_was_taken() -> None:
+    door = Door()
+    flow, pulse = await under_way(door)
+    assert flow.take(WORD, None, 95.0)
+    pulse.time = lambda: 100.0
+    pulse.late()
+    await asyncio.sleep(0)
+    assert (pulse.deadline, door.taken) == (105.0, [WORD, WORD])
+    pulse.time = lambda: 105.5
+    pulse.late()
+    await pulse.beaten()
+    assert (pulse.deadline, door.taken) == (115.5, [WORD, WORD, b": keep-alive\n\n"])
+    pulse.stop()
+
+
+async def test_no_piece_overtakes_a_heartbeat_that_is_being_written() -> None:
+    door = Door()
+    flow, pulse = await under_way(door)
+    door.shut = True
+    pulse.time = lambda: 100.0
+    pulse.late()
+    await asyncio.sleep(0)
+    assert not flow.take(WORD, None, 101.0)
+    door.opened.set()
+    await pulse.beaten()
+    assert flow.take(WORD, None, 102.0)
+    assert door.taken == [WORD, b": keep-alive\n\n", WORD]
+    pulse.stop()
+
+
+async def test_heartbeat_never_cuts_an_event_when_a_slow_client_reads_on() -> None:
     client, half = SlowClient(pause=0.02), len(WORD) // 2
     answer = Pieces(WORD, WORD, WORD[:half], WORD[half:] + DONE)
-    await stream(answer, exchange, cast(Turn, client), Heartbeats(0.001))
+    await stream(answer, asked_for_chat(), cast(Turn, client), Heartbeats(0.001))
     # One before the cut event is in its place; none may stand between the halves.
     assert client.taken[-2:] == [WORD[:half], WORD[half:] + DONE]
 
 
 async def test_a_stream_that_is_over_leaves_nothing_to_the_garbage_collector() -> None:
-    world = World()
-    candidate = Candidate(world.config("openai", "http://127.0.0.1:1/v1"), "gpt-4o", "catalog")
-    exchange = Exchange("req_1", "POST", CHAT.encode(), [], 0.0)
-    exchange.match, exchange.candidate = match("POST", CHAT.encode()), candidate
+    exchange = asked_for_chat()
     gc.collect()
     gc.disable()
     try:

@@ -63,13 +63,12 @@ class Listener(asyncio.Protocol):
 
     __slots__ = (
         "_between", "_deadlines", "_drain", "_ended", "_familiar", "_gone", "_head_bytes",
-        "_headers", "_in_head", "_outbox", "_parser", "_patience", "_paused", "_queue", "_read",
-        "_reading", "_ready", "_received", "_serve", "_state", "_strange", "_task", "_transport",
-        "_turn", "_url", "_waits", "deadline", "full", "loop", "relay", "write",
+        "_headers", "_in_head", "_parser", "_patience", "_paused", "_queue", "_read",
+        "_reading", "_ready", "_received", "_serve", "_state", "_strange", "_task", "_turn", "_url",
+        "_waits", "deadline", "full", "loop", "outbox", "transport", "write",
     )  # fmt: skip
 
     write: Callable[[bytes], None]  # to the client, with this turn of the loop
-    relay: Callable[[bytes], None]  # to the client, with the reads of this turn
 
     def __init__(
         self,
@@ -86,13 +85,13 @@ class Listener(asyncio.Protocol):
         self._serve = serve
         self._patience = patience
         self._deadlines = deadlines
-        self._outbox = outbox
+        self.outbox = outbox
         self._state = server_state
         self.loop = _loop or asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         # After `connection: close` some clients send a line end too much.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self._transport = cast(asyncio.Transport, None)  # until the connection is made
+        self.transport = cast(asyncio.Transport, None)  # until the connection is made
         self._url = b""
         self._headers: Headers = []
         self._in_head = False
@@ -122,9 +121,8 @@ class Listener(asyncio.Protocol):
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        made = self._transport = cast(asyncio.Transport, transport)
-        self.write = partial(self._outbox.put, made)
-        self.relay = partial(self._outbox.relay, made)
+        made = self.transport = cast(asyncio.Transport, transport)
+        self.write = partial(self.outbox.put, made)
         self._state.connections.add(self)
         self._deadlines.add(self)
         self._wait("head", self._patience.head)
@@ -219,14 +217,14 @@ class Listener(asyncio.Protocol):
 
     def write_all(self, parts: Iterable[bytes]) -> None:
         """Several pieces, too large to be put together first."""
-        self._outbox.flush()
-        self._transport.writelines(parts)
+        self.outbox.flush()
+        self.transport.writelines(parts)
 
     def take_more(self) -> None:
         """What had arrived of a body was taken."""
         if self._paused and not self._queue:
             self._paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def make_familiar(self, letter: bytes, turn: Turn, head: Head) -> None:
         """`turn` was read from `letter`: one with the same head need not be read."""
@@ -308,7 +306,7 @@ class Listener(asyncio.Protocol):
     async def _work(self) -> None:
         """The connection's one task: a turn after another, until it closes."""
         try:
-            while not self._transport.is_closing():
+            while not self.transport.is_closing():
                 if self._queue:
                     await self._serve(self._next())
                 else:
@@ -336,14 +334,14 @@ class Listener(asyncio.Protocol):
             self._wait("request", self._patience.request)
 
     def _close(self) -> None:
-        self._outbox.flush()
-        self._transport.close()
+        self.outbox.flush()
+        self.transport.close()
 
     def _reset(self) -> None:
         """Where only the connection's end ends an answer, it must not look like one."""
-        made = self._transport.get_extra_info("socket")
+        made = self.transport.get_extra_info("socket")
         made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()
+        self.transport.abort()
 
     def _version(self, method: bytes) -> str:
         """Of the request whose head is here. The parser spells it anew each time; where the head
@@ -361,7 +359,7 @@ class Listener(asyncio.Protocol):
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     def _look_at_head(self, more: int) -> None:
         """A head has begun and is not here whole."""
@@ -374,7 +372,7 @@ class Listener(asyncio.Protocol):
     def _turn_away(self, error: GatewayError) -> None:
         # In the middle of another answer on this connection nothing may be written.
         busy = self._turn is not None or len(self._queue) > 0
-        if not busy and not self._transport.is_closing():
+        if not busy and not self.transport.is_closing():
             path = self._url.partition(b"?")[0]
             self.write(_written(error, DIALECTS[caller(path, self._headers)]))
         self._close()

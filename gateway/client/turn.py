@@ -221,7 +221,7 @@ class Turn:
         if chunk is None or self._framing != "chunked" or self._head or self.gone:
             self.put(piece, more=True)
         else:
-            listener.relay(chunk)
+            listener.outbox.relay(listener.transport, chunk)
         return True
 
     def _put_chunk(self, head: bytes, piece: bytes, end: bytes) -> None:
