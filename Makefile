@@ -17,7 +17,7 @@ export PYTHON
 BOUNDS := --bounds
 # Tests that look at clocks: others beside them would be measured, too.
 ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts health_journey journeys \
-	limit_redis listener_bodies listener_flow record start_costs streaming within_a_second
+	limit_redis listener_bodies listener_flow push record start_costs streaming within_a_second
 NPM := tests/npm/node_modules/.package-lock.json
 KUBERNETES := .venv/kubernetes_validate-1.37.0-py3-none-any.whl
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light haproxy=haproxy \

@@ -87,6 +87,8 @@ async def open_house(
     catalog = desk.catalog if desk else Shelf(catalog_file(settings)).catalog
     try:
         check_overrides(settings, catalog)
+        if desk is not None:
+            check_rights(house, desk, wishes)
     except StartRefused:
         if desk is not None:
             await desk.aclose()
@@ -94,6 +96,7 @@ async def open_house(
     welcome = Welcome(store_away=True)
     if desk is not None:
         welcome = await _first_start(desk, wishes, env)
+        await desk.hush()
     publisher = Publisher(house, Source(settings, ring, catalog), desk.store if desk else None)
     if house.workers:
         await publisher.first(away)
@@ -106,6 +109,8 @@ async def _first_start(desk: Desk, wishes: Wishes, env: Mapping[str, str]) -> We
     from admin.configure import tokens
     from admin.welcome import Welcome
 
+    if not desk.rights.changes:
+        return Welcome()
     welcome = Welcome(token=await tokens.ensure_bootstrap(desk))
     if wishes.import_env:
         from admin.take_in import take_in
@@ -134,6 +139,16 @@ def check_overrides(settings: Settings, catalog: Catalog) -> None:
         flaw = override_flaw(name, catalog)
         if flaw:
             raise StartRefused(f"WARDGATE_PROVIDER_BASE_URLS names {name}, {flaw}")
+
+
+def check_rights(house: House, desk: Desk, wishes: Wishes) -> None:
+    """Raises StartRefused where somebody here is to change a store that this role only reads."""
+    changing = wishes != Wishes() or any(child.role.needs_store for child in house.neighbours)
+    if changing and not desk.rights.changes:
+        raise StartRefused(
+            "the database role may not change configuration, which is a gateway's: the admin app, "
+            "--demo and --import-env need the role that owns the tables"
+        )
 
 
 async def _desk_unless_away(

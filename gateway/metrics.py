@@ -8,8 +8,9 @@ multiprocess mode). Fed by tally.py, shown by the admin app.
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -20,7 +21,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from gateway import backlog, deaths
+from gateway import backlog, bulletin
+from gateway.bulletin import Bulletin
 from gateway.health import Figures, Judged
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -226,6 +228,10 @@ HEALTH: dict[str, tuple[tuple[str, ...], str]] = {
 _DEATHS = "wardgate_process_deaths_total"
 _STORE_AWAY = "wardgate_store_away"
 _STORE_REVISION = "wardgate_store_revision"
+_UNCONFIRMED = "wardgate_snapshot_unconfirmed_seconds"
+_SUBSCRIBED = "wardgate_announcements_subscribed"
+_ANNOUNCED = "wardgate_announcements_total"
+_KEPT = "wardgate_reports_kept"
 # Nor these: of the house as its parent knows it, and of the store as it is when somebody asks.
 # Name: type, labels, meaning.
 HOUSE: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -239,6 +245,26 @@ HOUSE: dict[str, tuple[str, tuple[str, ...], str]] = {
         "gauge",
         (),
         "Revision the store is at; workers follow within a second. Not there while it is away.",
+    ),
+    _UNCONFIRMED: (
+        "gauge",
+        (),
+        "Since the routing table was last known to be the store's; about a second at most.",
+    ),
+    _SUBSCRIBED: (
+        "gauge",
+        (),
+        "1 while changes are announced to the gateway by Redis, else 0; not there without Redis.",
+    ),
+    _ANNOUNCED: (
+        "counter",
+        (),
+        "Changes the gateway heard of by Redis before it had seen them itself.",
+    ),
+    _KEPT: (
+        "gauge",
+        (),
+        "0 while the database role may not keep what workers report (last use, health), else 1.",
     ),
 }
 # Shown before the first of them dies: of a counter that begins with 1 nobody sees it grow.
@@ -296,18 +322,36 @@ class Asked(NamedTuple):
 class _House(Collector):
     """What HOUSE lists; made for one scrape."""
 
-    def __init__(self, dead: Mapping[str, int], asked: Asked) -> None:
-        self._dead, self._revision = {**_MORTAL, **dead}, asked.revision
+    def __init__(self, said: Bulletin, asked: Asked) -> None:
+        self._said, self._revision = said, asked.revision
 
     def collect(self) -> Iterator[Metric]:
-        _, labels, meaning = HOUSE[_DEATHS]
-        died = CounterMetricFamily(_DEATHS, meaning, labels=labels)
-        for process, number in self._dead.items():
+        died = _counter(_DEATHS)
+        for process, number in {**_MORTAL, **self._said.deaths}.items():
             died.add_metric((process,), number)
         yield died
+        yield from self._followed()
         yield _gauge(_STORE_AWAY, self._revision is None)
         if self._revision is not None:
             yield _gauge(_STORE_REVISION, self._revision)
+
+    def _followed(self) -> Iterator[Metric]:
+        """How the parent follows the store, where it does."""
+        said = self._said
+        if said.current_at is not None:
+            yield _gauge(_UNCONFIRMED, max(0.0, time.monotonic() - said.current_at))
+        if said.subscribed is not None:
+            yield _gauge(_SUBSCRIBED, said.subscribed)
+            heard = _counter(_ANNOUNCED)
+            heard.add_metric((), said.announced)
+            yield heard
+        if said.reports_kept is not None:
+            yield _gauge(_KEPT, said.reports_kept)
+
+
+def _counter(name: str) -> CounterMetricFamily:
+    _, labels, meaning = HOUSE[name]
+    return CounterMetricFamily(name, meaning, labels=labels)
 
 
 def _gauge(name: str, value: float) -> GaugeMetricFamily:
@@ -326,7 +370,8 @@ def exposition(directory: str | None = None, asked: Asked | None = None) -> byte
         MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # untyped there
     more = CollectorRegistry()
     if asked is not None:
-        more.register(_House(deaths.read(directory) if directory is not None else {}, asked))
+        said = bulletin.read(directory) if directory is not None else Bulletin()
+        more.register(_House(said, asked))
         if asked.fleet:
             more.register(_Fleet(asked.fleet))
     return _latest(registry) + _latest(more)

@@ -224,7 +224,9 @@ class Settings:
     database_url: str = row(
         "", "SQLAlchemy URL of the store; empty = SQLite in the data folder.", database_url
     )
-    redis_url: str = row("", "Redis for limits shared by all workers; empty = in memory.", _redis)
+    redis_url: str = row(
+        "", "Redis for limits shared by all workers, and to announce changes; empty = none.", _redis
+    )
     kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")
     kek_file_group_readable: bool = row(
         False, "Accept a master key file its group may read (mounted secrets).", _flag

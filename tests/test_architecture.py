@@ -31,6 +31,7 @@ KNOWS_SQL = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}
 # Where a secret becomes bytes, and why there. Everything else passes it on closed.
 OPENS_SECRETS = {
     "gateway/inject.py": "puts the provider's key into the request that leaves",
+    "gateway/channel.py": "names a channel by a keyed hash",
     "gateway/keks/load.py": "reads the master keys given in a setting",
     "gateway/keks/transit.py": "logs in to the service that unwraps the master keys",
     "gateway/keks/kms.py": "signs requests to the service that unwraps the master keys",

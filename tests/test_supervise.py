@@ -269,11 +269,11 @@ async def test_override_that_would_move_nothing_is_refused(
     assert why in said.splitlines()[-1]
 
 
-async def test_worker_that_refuses_its_settings_ends_the_start(tmp_path: Path) -> None:
+async def test_redis_url_that_is_none_ends_the_start(tmp_path: Path) -> None:
     words = ("serve", "gateway", "--port", "0")
     code, _, said = await wardgate(tmp_path, *words, WARDGATE_REDIS_URL="redis://127.0.0.1/?db=x")
     assert code == 1
-    assert "does not start" in said
+    assert "WARDGATE_REDIS_URL cannot be used" in said.splitlines()[-1]
     assert "Traceback" not in said
 
 

@@ -43,7 +43,8 @@ async def _at_desk(work: Callable[[Desk], Awaitable[T]], only_there: bool) -> T:
 
     settings = Settings.from_env(os.environ)
     _say_if_new(settings, only_there)
-    desk = await open_desk(settings, await load_ring(settings), load_catalog())
+    ring = await load_ring(settings)
+    desk = await open_desk(settings, ring, load_catalog(), say=_say)
     try:
         async with desk.store.read() as conn:
             before = await current_revision(conn)
@@ -57,6 +58,10 @@ async def _at_desk(work: Callable[[Desk], Awaitable[T]], only_there: bool) -> T:
     finally:
         await desk.aclose()
     return done
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _say_if_new(settings: Settings, only_there: bool) -> None:

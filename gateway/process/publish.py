@@ -1,14 +1,13 @@
 """Publishes routing tables: compiles the store's rows, writes the sealed file, wakes the workers.
 
-Follows the store's revision, and hands it what workers report: when keys were last used, how
-providers did. A store that is away, or holds what cannot be compiled, leaves the last table serving
-and takes the reports later. The synced catalog goes the same way. Called by `wardgate serve`.
+Follows the store's revision, as others tell of it (hearsay.py) or by looking, and hands it what
+workers report (reports.py). A store that is away, or holds what cannot be compiled, leaves the last
+table serving. The synced catalog goes the same way. Called by `wardgate serve`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 import time
@@ -20,31 +19,27 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.catalog import Catalog, load
 from gateway.errors import CatalogBroken, StartRefused, WardgateError
-from gateway.process.ledger import Due
+from gateway.process.hearsay import Hearsay
 from gateway.process.pipe import Reload
+from gateway.process.reports import Reports
 from gateway.process.shelf import Shelf
 from gateway.process.supervise import House
 from gateway.settings import Settings
+from gateway.shapes import Secret
 from gateway.snapshot import pack, unpack
 from gateway.store import catalogs
 from gateway.store.compile import compile_snapshot, revision
 from gateway.store.engine import Store, current_revision, open_store
 from gateway.store.glance import Peephole, glance
-from gateway.store.health import keep, sweep
-from gateway.store.proofs import Proof
-from gateway.store.telemetry import record_used
 from gateway.vault import KeyRing
 
 if TYPE_CHECKING:
     from gateway.logs import Log
     from gateway.metrics import Asked
 
-# This, and the time to compile and swap, is within the second a change may take.
-LOOK_EVERY = 0.4
 ASK_EVERY = 4.0
-FLUSH_EVERY = 3.0
+POST_EVERY = 0.5
 COMPLAIN_EVERY = 30.0
-SWEEP_EVERY = 60.0
 # A store that answers nothing at all is away, too.
 PATIENCE = 10.0
 _UNREAD = catalogs.Stamp("", 0.0)
@@ -72,7 +67,10 @@ class Publisher:
         self._revision = -1
         self._catalog = source.catalog
         self._stamp: catalogs.Stamp | None = _UNREAD
-        self._flushed = self._complained = self._swept = self._asked = 0.0
+        self._complained = self._asked = self._posted = 0.0
+        self._hearsay = Hearsay()
+        self._reports = Reports(house, source.clock)
+        self._hash_key: Secret | None = None
         self._peephole = Peephole(source.settings.store_url)
         self._away = False
 
@@ -104,6 +102,7 @@ class Publisher:
             raise StartRefused(
                 f"the store is away and there is no routing table to start from: {away or error}"
             ) from None
+        self._hash_key = old.hash_key
         age = round(self._source.clock() - old.compiled_at)
         self._log.error("store away, serving from the sealed file", age=age, revision=old.revision)
 
@@ -113,18 +112,35 @@ class Publisher:
             await self._house.closing.wait()
         while not self._house.closing.is_set():
             self._note(await failure(self._look()))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._house.closing.wait(), LOOK_EVERY)
+            self._listen()
+            self._post()
+            await self._hearsay.pause(self._house.closing)
+        await self._hearsay.aclose()
+
+    def _listen(self) -> None:
+        """Hear of changes by Redis, where there is one, as soon as its channel is known."""
+        url = self._source.settings.redis_url
+        if url and self._hash_key is not None:
+            self._hearsay.open(url, self._hash_key, lambda text: self._log.warning(text))
+
+    def _post(self) -> None:
+        """Say how things are, for the metrics."""
+        if time.monotonic() - self._posted < POST_EVERY:
+            return
+        self._posted, said = time.monotonic(), self._house.bulletin
+        said.subscribed, said.announced = self._hearsay.subscribed, self._hearsay.announced
+        said.reports_kept = self._reports.kept
+        self._house.post()
 
     async def last(self) -> None:
         """Keep what workers reported while they finished, and let go of the store."""
-        self._flushed = 0.0
-        problem = await failure(self._flush())
-        if problem is not None:
-            self._log.error("what workers reported last is not kept", error=summary(problem))
-        self._peephole.close()
         if self._store is not None:
+            keeping = self._reports.flush(self._store, lambda: self._log, last=True)
+            problem = await failure(keeping)
+            if problem is not None:
+                self._log.error("what workers reported last is not kept", error=summary(problem))
             await self._store.aclose()
+        self._peephole.close()
 
     async def ask_store(self) -> Asked:
         """What the store says to whoever scrapes; nothing while it is away."""
@@ -138,23 +154,34 @@ class Publisher:
     async def _look(self) -> None:
         if self._store is None:
             self._store = await open_store(self._source.settings.store_url)
+        self._hearsay.begin()
         if await self._has_changed(self._store):
             await self._publish(self._store)
             self._house.tell_workers(Reload(self._revision))
-        await self._flush()
+        await self._reports.flush(self._store, lambda: self._log)
 
     async def _has_changed(self, store: Store) -> bool:
-        """Whether the revision is another one. Asking the store costs a hundred times the glance,
-        and finds out whether it is still there."""
-        if time.monotonic() - self._asked < ASK_EVERY:
+        """Whether the revision is another one. Asking the store costs a hundred times the glance
+        or another's word, and finds out whether it is still there."""
+        now = time.monotonic()
+        if now - self._asked < ASK_EVERY:
             seen = self._peephole.revision()
             if seen is not None:
-                return seen != self._revision
-        self._asked = time.monotonic()
-        return await revision(store) != self._revision
+                return self._differs(seen, now)
+            if self._hearsay.vouches():
+                return self._differs(self._revision, self._hearsay.vouched_at)
+        self._asked = now
+        seen = await revision(store)
+        self._hearsay.tell(seen)
+        return self._differs(seen, now)
+
+    def _differs(self, seen: int, at: float) -> bool:
+        if seen == self._revision:
+            self._house.bulletin.current_at = at
+        return seen != self._revision
 
     async def _publish(self, store: Store) -> None:
-        source = self._source
+        source, began = self._source, time.monotonic()
         async with store.read() as conn:
             seen, stamp = await current_revision(conn), await catalogs.stamp(conn)
             row = await catalogs.find(conn) if stamp != self._stamp else None
@@ -168,7 +195,9 @@ class Publisher:
         sealed = await asyncio.to_thread(pack, snapshot, source.ring, mark)
         await asyncio.to_thread(write_private, self._house.snapshot, sealed)
         # Of the catalog's reading: what was synced since then is noticed at the next look.
-        self._revision = seen
+        self._revision = self._hearsay.ours = seen
+        self._hash_key = snapshot.hash_key
+        self._house.bulletin.current_at = began
 
     def _mark(self, *revisions: int) -> bytes:
         """Of the one state all this was read from; b"" when it changed meanwhile, or is unproved.
@@ -196,32 +225,6 @@ class Publisher:
         await asyncio.to_thread(write_private, file, row.data)
         os.utime(file, (row.synced_at, row.synced_at))
 
-    async def _flush(self) -> None:
-        """Keep what workers reported; what the store does not take stays for the next time."""
-        if self._store is None or time.monotonic() - self._flushed < FLUSH_EVERY:
-            return
-        self._flushed = time.monotonic()
-        used = self._house.take_used()
-        try:
-            await record_used(self._store, used)
-        except BaseException:  # running out of patience is a cancellation
-            self._house.put_back(used)
-            raise
-        await self._keep_health(self._store)
-
-    async def _keep_health(self, store: Store) -> None:
-        ledger, now = self._house.ledger, self._source.clock()
-        due = ledger.take(now)
-        if due:
-            try:
-                await keep(store, ledger.source, due.counts, _proofs(due))
-            except BaseException:
-                ledger.put_back(due)
-                raise
-        if time.monotonic() - self._swept > SWEEP_EVERY:
-            self._swept = time.monotonic()
-            await sweep(store, now)
-
     def _note(self, problem: BaseException | None) -> None:
         """Say that the store went away, now and then that it still is, and that it is back."""
         if problem is None:
@@ -233,13 +236,6 @@ class Publisher:
             self._complained = time.monotonic()
             self._log.error("store away or unreadable, serving on", error=summary(problem))
         self._away = True
-
-
-def _proofs(due: Due) -> dict[str, Proof]:
-    return {
-        config_id: Proof(seen.version, seen.outcome, seen.at)
-        for config_id, seen in due.looks.items()
-    }
 
 
 async def failure(work: Coroutine[Any, Any, object]) -> BaseException | None:

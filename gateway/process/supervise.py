@@ -16,13 +16,13 @@ import shutil
 import signal
 import socket
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from gateway import deaths
+from gateway import bulletin
+from gateway.bulletin import Bulletin
 from gateway.errors import StartRefused
 from gateway.process.child import Child, Hooks, Role, environment
 from gateway.process.ledger import Ledger
@@ -74,7 +74,7 @@ class House:
         self._trouble = ""
         self._booted = self._opened = self._leaving = False
         self._used: dict[str, float] = {}
-        self._deaths: Counter[str] = Counter()
+        self.bulletin = Bulletin()
         self.ledger = Ledger()
         self._counts: Counts | None = None
         hooks, env = Hooks(self._heard, self._died), environment(env)
@@ -212,13 +212,18 @@ class House:
         if child in self.workers and self._counts is not None:
             self._counts.leave(self.workers.index(child))
         _forget_gauges(self.metrics, child.pid)
-        self._deaths[child.role.name.rstrip(" 0123456789")] += 1
-        with contextlib.suppress(OSError):  # a full disk is no reason to leave
-            deaths.tell(self.metrics, self._deaths)
+        name, deaths = child.role.name.rstrip(" 0123456789"), self.bulletin.deaths
+        deaths[name] = deaths.get(name, 0) + 1
+        self.post()
         needed = child in self.workers or not self.workers
         if needed and not self._opened and child.failures >= HOPELESS:
             self._trouble = f"the {child.role.name} process"
             self._hopeless.set()
+
+    def post(self) -> None:
+        """Show `bulletin` to whoever scrapes."""
+        with contextlib.suppress(OSError):  # a full disk is no reason to leave
+            bulletin.post(self.metrics, self.bulletin)
 
     def put_back(self, used: Mapping[str, float]) -> None:
         """What could not be kept this time; what was reported since is newer."""

@@ -27,11 +27,14 @@ from gateway.store import tables
 
 Connection = AsyncConnection
 Witness = Callable[[Connection], Awaitable[None]]
+Tell = Callable[[int], None]
 _BUSY_MS = 10_000
 _WRITES = "wardgate_writes"
 # What of a URL's query SQLAlchemy understands itself; the rest is the driver's and the server's.
 _SQLALCHEMYS = {"host", "port", "ssl", "prepared_statement_cache_size"}
 _FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
+# insufficient_privilege, read_only_sql_transaction
+_FORBIDDEN = ("42501", "25006")
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA synchronous = FULL",
@@ -48,6 +51,7 @@ class Store:
         # SQLite has one writer anyway; waiting here costs no polling of its lock.
         self._writer = asyncio.Lock() if self._embedded else nullcontext()
         self._witness: Witness | None = None
+        self._tell: Tell | None = None
 
     def __repr__(self) -> str:
         return f"Store({shown(self._engine.url)!r})"
@@ -81,15 +85,26 @@ class Store:
                 row = select(tables.scope.c.id).where(tables.scope.c.id == scope_id)
                 await conn.execute(row.with_for_update(key_share=True))
             counter = tables.revision.c.value
-            await conn.execute(update(tables.revision).values(value=counter + 1))
+            raised = update(tables.revision).values(value=counter + 1).returning(counter)
+            revision = await conn.scalar(raised)
             yield conn
             if self._witness is not None:
                 await self._witness(conn)
+        if self._tell is not None and revision is not None:
+            self._tell(revision)
 
     def witnessed(self, witness: Witness) -> Store:
         """The same store; its changes end with `witness`, which undoes them by raising."""
         twin = copy(self)
         twin._witness = witness
+        return twin
+
+    def announced(self, tell: Tell) -> Store:
+        """The same store; `tell` hears the revision of every change that was committed. It must
+        neither wait nor raise.
+        """
+        twin = copy(self)
+        twin._tell = tell
         return twin
 
     async def aclose(self) -> None:
@@ -130,6 +145,12 @@ def reason(error: SQLAlchemyError | OSError) -> str:
     """The first line of what the database or its driver said, without SQLAlchemy's frame."""
     said = error.orig if isinstance(error, DBAPIError) else error
     return str(said).partition("\n")[0]
+
+
+def forbidden(error: BaseException) -> bool:
+    """True when the database refused this role, or anybody, to write there."""
+    said = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else None
+    return said in _FORBIDDEN
 
 
 @contextmanager

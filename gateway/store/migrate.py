@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import StartRefused
-from gateway.store.engine import Connection, Store, make_engine, opening
+from gateway.store.engine import Connection, Store, forbidden, make_engine, opening, reason
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -28,8 +29,9 @@ LOCK = 0x57617264  # any fixed number: the advisory lock of migrations on Postgr
 def migrate(url: str) -> bool:
     """Upgrade to the newest revision, in one transaction. Not to be called from an event loop.
 
-    True where there was something to do; of many that start together one finds it so.
-    Raises StartRefused when the database cannot be opened or was written by a newer version.
+    True where there was something to do; of many that start together one finds it so. A database
+    that is up to date is only read. Raises StartRefused when it cannot be opened, was written by a
+    newer version, or is not this role's to migrate.
     """
     with opening(url):
         make_file(url)
@@ -49,15 +51,35 @@ def configuration(connection: SyncConnection) -> Config:
 
 async def _migrate(url: str) -> bool:
     store = Store(make_engine(url))
+    found = None
     try:
-        async with store.note() as conn:
-            await _lock(conn)
-            behind = await conn.run_sync(_present) != newest()
-            if behind:
-                await conn.run_sync(_upgrade)
-            return behind
+        async with store.read() as conn:
+            found = await conn.run_sync(_present)
+        return found != newest() and await _catch_up(store)
+    except DBAPIError as error:
+        if forbidden(error):
+            raise _not_ours(found, reason(error)) from None
+        raise
     finally:
         await store.aclose()
+
+
+async def _catch_up(store: Store) -> bool:
+    async with store.note() as conn:
+        await _lock(conn)
+        behind = await conn.run_sync(_present) != newest()
+        if behind:
+            await conn.run_sync(_upgrade)
+        return behind
+
+
+def _not_ours(found: str | None, said: str) -> StartRefused:
+    there = f"is at {found}" if found else "was not migrated yet, or says its version to others"
+    return StartRefused(
+        f"the database {there}, this version of Wardgate needs {newest()}, and this database role "
+        f"may not change it ({said}): start the admin app of this version first, then grant the "
+        "gateway's role what docs/deploy.md lists"
+    )
 
 
 async def _lock(conn: Connection) -> None:

@@ -30,20 +30,28 @@ _RESTORE = (
 )
 
 
-async def unlock(store: Store, ring: KeyRing) -> dict[str, Secret]:
-    """The constants by name, made when missing. Raises StartRefused for another database's ring."""
+async def unlock(store: Store, ring: KeyRing, *, may_make: bool = True) -> dict[str, Secret]:
+    """The constants by name, made when missing. Raises StartRefused for another database's ring.
+
+    Who may not make anything goes without the canary of a key that is new: somebody else makes it.
+    """
     async with store.read() as conn:
         rows = await _rows(conn)
     if UNFINISHED in rows:
         raise StartRefused(
             "this database is an unfinished copy: run `wardgate store copy` again, to its end"
         )
-    if not _names(ring) <= rows.keys():
+    names = _names(ring)
+    if not may_make and rows.keys() >= {*_CONSTANTS}:
+        names &= rows.keys()
+    if not names <= rows.keys():
+        if not may_make:
+            raise StartRefused("this database was never used: start the admin app once")
         async with store.write(None) as conn:
             rows = await _rows(conn)
             rows |= await _make(conn, ring, rows)
     try:
-        opened = {name: ring.open(rows[name], _bound(name)) for name in _names(ring)}
+        opened = {name: ring.open(rows[name], _bound(name)) for name in names}
         async with store.read() as conn:
             await _check_secrets(conn, ring)
     except SealBroken as error:

@@ -11,10 +11,8 @@ from typing import Any, TypeVar
 
 from limits.aio.storage.redis import RedisStorage
 from limits.errors import ConfigurationError
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from gateway.errors import StartRefused
+from gateway import redis_client
 from gateway.windows.breaker import Breaker
 from gateway.windows.memory import Away, Bucket, Left
 from gateway.windows.pipeline import TIMEOUT, Pipeline, Steps
@@ -108,20 +106,11 @@ def _steps(buckets: Sequence[Bucket], now: float) -> list[Sequence[Bucket]]:
 
 def _storage(url: str) -> RedisStorage:
     """Raises StartRefused for a URL that is none. Nothing is connected yet."""
-    options: dict[str, Any] = {
-        # The pipeline has its own timeout for commands, one for all of a batch.
-        "socket_timeout": None,
-        "socket_connect_timeout": TIMEOUT,
-        # The client's own three retries would outlast the timeout.
-        "retry": Retry(NoBackoff(), 0),
-        # In the third protocol redis-py 8.1 does not see that Redis closed an idle connection.
-        "protocol": 2,
-    }
+    # The pipeline has its own timeout for commands, one for all of a batch.
+    given = redis_client.options(connecting=TIMEOUT, answering=None)
     try:
         return RedisStorage(
-            url, wrap_exceptions=True, implementation="redispy", key_prefix="wardgate", **options
+            url, wrap_exceptions=True, implementation="redispy", key_prefix="wardgate", **given
         )
     except (ConfigurationError, ValueError):
-        raise StartRefused(
-            "WARDGATE_REDIS_URL cannot be used: write redis://host:port/database"
-        ) from None
+        raise redis_client.unusable() from None
