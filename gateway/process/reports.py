@@ -58,6 +58,7 @@ class Reports:
             if forbidden(error):
                 self._asked = now
                 self._note(False, log)
+                self._drop()
                 return
             raise
 

@@ -74,9 +74,9 @@ async def _catch_up(store: Store) -> bool:
 
 
 def _not_ours(found: str | None, said: str) -> StartRefused:
-    there = f"is at {found}" if found else "was not migrated yet, or says its version to others"
+    there = f"is at {found}" if found else "is new, or keeps its version from this role"
     return StartRefused(
-        f"the database {there}, this version of Wardgate needs {newest()}, and this database role "
+        f"the database {there}; this version of Wardgate needs {newest()}, and this database role "
         f"may not change it ({said}): start the admin app of this version first, then grant the "
         "gateway's role what docs/deploy.md lists"
     )
