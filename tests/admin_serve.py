@@ -1,4 +1,4 @@
-"""The admin app on a real socket over a fresh SQLite store, with a client that knows its tokens.
+"""The admin app on a real socket over a fresh store, with a client that knows its tokens.
 
 Called by the tests of admin/api, of admin/app.py and of the official client.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,9 +19,8 @@ from admin.configure.desk import Desk, open_desk
 from admin.permit import LOCAL, Grant
 from admin.probe import Prober
 from gateway import catalog
-from gateway.settings import Settings
 from gateway.vault import KeyRing
-from tests.desks import copy_store
+from tests.backends import Backend
 from tests.serve import serving
 
 # Every stored key of the tests carries this; it must turn up nowhere.
@@ -71,11 +69,11 @@ class Admin:
 
 @contextlib.asynccontextmanager
 async def admin(
-    folder: Path, *, prober: Prober | None = None, **given: Any
+    backend: Backend, *, prober: Prober | None = None, **given: Any
 ) -> AsyncIterator[Admin]:
-    """The admin app over a store in `folder`; `given` are settings."""
-    settings = Settings(data_dir=folder, **given)
-    await copy_store(folder / "wardgate.db", RING)
+    """The admin app over the store there; `given` are settings."""
+    await backend.lay(RING)
+    settings = backend.settings(**given)
     desk = await open_desk(settings, RING, catalog.load())
     try:
         _, root = await tokens.create(desk, LOCAL, "root", (Grant("superadmin", "global"),))
@@ -91,8 +89,3 @@ def new(alias: str = "default", **more: Any) -> dict[str, Any]:
     """A body that creates an openai config."""
     body = {"alias": alias, "default_config": True, "provider_slug": "openai", "secret": KEY}
     return {**body, **more}
-
-
-def store_bytes(folder: Path) -> bytes:
-    """Every byte of the database's files."""
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("wardgate.db*")))

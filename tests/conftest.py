@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from admin.demo.upstream import Upstream
 from tests import node, servers
 from tests.admin_serve import Admin, admin
+from tests.backends import KINDS, Backend, lent
 from tests.certificate import certificate
 from tests.databases import Databases, databases
 from tests.servers import Server
@@ -166,6 +167,31 @@ def postgres_url(new_postgres: Callable[[], str]) -> str:
     return new_postgres()
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def store_databases(request: pytest.FixtureRequest) -> Databases | None:
+    """Every test of a store is there twice; this is the one place that says so. None: SQLite."""
+    if request.param == "sqlite":
+        return None
+    made: Databases = request.getfixturevalue("shared_databases")
+    return made
+
+
+@pytest.fixture
+def backend(store_databases: Databases | None, tmp_path: Path) -> Iterator[Backend]:
+    """Where the test's own store is."""
+    with lent(tmp_path, store_databases) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_backend(
+    store_databases: Databases | None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Backend]:
+    """Where the one store of a module is."""
+    with lent(tmp_path_factory.mktemp("shared"), store_databases) as made:
+        yield made
+
+
 @pytest.fixture(scope="session")
 def nginx_program() -> str:
     """Path of nginx's binary."""
@@ -179,14 +205,14 @@ def npm_clients() -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Admin]:
+async def shared(shared_backend: Backend) -> AsyncIterator[Admin]:
     """One admin app for a module's many requests that change nothing."""
-    async with admin(tmp_path_factory.mktemp("shared")) as running:
+    async with admin(shared_backend) as running:
         yield running
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
+async def app(backend: Backend) -> AsyncIterator[Admin]:
     """An admin app of the test's own."""
-    async with admin(tmp_path) as running:
+    async with admin(backend) as running:
         yield running

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,6 +18,7 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL, Secret, Target
 from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 from tests.world import LOOPBACK
 
 LIST = "/connections"
@@ -74,10 +74,10 @@ def problem(answer: httpx2.Response, status: int, title: str, detail: str) -> li
 
 
 @contextlib.asynccontextmanager
-async def reaching(folder: Path, upstream: Upstream, **more: Any) -> AsyncIterator[Admin]:
+async def reaching(backend: Backend, upstream: Upstream, **more: Any) -> AsyncIterator[Admin]:
     """An admin app to which OpenAI, Anthropic and Perplexity are this upstream."""
     elsewhere = dict.fromkeys(("openai", "anthropic"), f"{upstream.origin}/v1")
     elsewhere |= {"perplexity": upstream.origin, "google": f"{upstream.origin}/v1beta"}
     given: dict[str, Any] = {"allowed_upstream_cidrs": LOOPBACK, "provider_base_urls": elsewhere}
-    async with admin(folder, **{**given, **more}) as running:
+    async with admin(backend, **{**given, **more}) as running:
         yield running

@@ -1,12 +1,11 @@
 """An open desk on a fresh store: what the tests of configure and store stand on.
 
-The clock is the test's own. One empty store is made per run and copied for every test.
+The clock is the test's own.
 """
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -27,9 +26,9 @@ from gateway.shapes import GLOBAL, ProviderConfig, Secret
 from gateway.snapshot import Snapshot
 from gateway.store.compile import compile_snapshot
 from gateway.vault import KeyRing, config_binding
+from tests.backends import Backend
 
 RING = KeyRing([("test", b"0123456789abcdef0123456789ABCDEF")])
-_EMPTY: dict[KeyRing, bytes] = {}
 KEY = "sk-proj-canary-0123456789abcdefghij"
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 GROUP_ADMIN = Actor("g", "group admin", (Grant("GroupAIProviders.Manage", GROUP),))
@@ -46,14 +45,11 @@ class Clock:
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
-    """A desk whose store lies in `folder`; loopback is allowed unless `changed` says otherwise."""
-    given: dict[str, Any] = {
-        "data_dir": folder,
-        "allowed_upstream_cidrs": (ip_network("127.0.0.0/8"),),
-    }
-    await copy_store(folder / "wardgate.db", RING)
-    desk = await open_desk(Settings(**{**given, **changed}), RING, catalog.load(), Clock())
+async def opened(backend: Backend, **changed: Any) -> AsyncIterator[Desk]:
+    """A desk on the store there; loopback is allowed unless `changed` says otherwise."""
+    given = {"allowed_upstream_cidrs": (ip_network("127.0.0.0/8"),), **changed}
+    await backend.lay(RING)
+    desk = await open_desk(backend.settings(**given), RING, catalog.load(), Clock())
     try:
         yield desk
     finally:
@@ -69,17 +65,6 @@ async def of_house(data: Path) -> AsyncIterator[Desk]:
         yield desk
     finally:
         await desk.aclose()
-
-
-async def copy_store(path: Path, ring: KeyRing) -> None:
-    """Lay an empty store at `path`, unless one is there: migrating each one anew takes longer."""
-    if ring not in _EMPTY:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = Settings(data_dir=Path(folder))
-            await (await open_desk(settings, ring, catalog.load())).aclose()
-            _EMPTY[ring] = files(Path(folder))["wardgate.db"]
-    with contextlib.suppress(FileExistsError), path.open("xb") as file:
-        file.write(_EMPTY[ring])
 
 
 def later(desk: Desk, seconds: float = 1.0) -> None:

@@ -40,6 +40,7 @@ from gateway.store import catalogs, health, tables, telemetry
 from gateway.store.engine import Store
 from gateway.store.proofs import Proof
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, KEY, add, later, secret
 
 HEALTH_ROWS = 20
@@ -61,12 +62,12 @@ async def filled_desk(folder: Path) -> AsyncIterator[tuple[Desk, Filled]]:
     """A desk on such a store, an SQLite file in `folder`; filled once, copied for every test."""
     if not _MADE:
         with tempfile.TemporaryDirectory() as made:
-            async with desks.opened(Path(made)) as desk:
+            async with desks.opened(Backend(Path(made))) as desk:
                 filled = await fill(desk)
             _MADE.append((desks.files(Path(made))["wardgate.db"], filled))
     [(data, filled)] = _MADE
     (folder / "wardgate.db").write_bytes(data)
-    async with desks.opened(folder) as desk:
+    async with desks.opened(Backend(folder)) as desk:
         yield desk, filled
 
 

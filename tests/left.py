@@ -19,6 +19,7 @@ from admin.permit import LOCAL
 from gateway.process.publish import Publisher, Source
 from gateway.process.supervise import House, Plan
 from gateway.settings import Settings
+from tests.backends import Backend
 from tests.desks import RING, add, opened
 
 
@@ -37,7 +38,7 @@ class App:
 @contextlib.asynccontextmanager
 async def left(folder: Path, **changed: Any) -> AsyncIterator[tuple[Desk, App]]:
     """A desk with a config for openai and a client key, published; `changed` are settings."""
-    async with opened(folder, **changed) as desk:
+    async with opened(Backend(folder), **changed) as desk:
         [(name, kek)] = RING.expose()
         (folder / "kek").touch(0o600)
         (folder / "kek").write_text(f"{name}:{base64.b64encode(kek).decode()}\n")

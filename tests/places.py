@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -18,9 +17,9 @@ from admin.configure.configs import ConfigView
 from admin.demo.upstream import Upstream
 from gateway import app, catalog
 from gateway.app import Gateway
-from gateway.settings import Settings
 from gateway.store.compile import compile_snapshot
-from tests.admin_serve import CANARY, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, Admin, admin
+from tests.backends import Backend
 from tests.serve import serving
 from tests.world import LOOPBACK
 
@@ -60,7 +59,7 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
+async def world(backend: Backend) -> AsyncIterator[World]:
     """OpenAI, Anthropic and Groq are one upstream; no key lies in the store when it is left."""
     async with Upstream() as upstream:
         elsewhere = dict.fromkeys(("openai", "anthropic", "groq"), upstream.url)
@@ -68,8 +67,8 @@ async def world(folder: Path) -> AsyncIterator[World]:
             "allowed_upstream_cidrs": LOOPBACK,
             "provider_base_urls": elsewhere,
         }
-        async with admin(folder, **given) as running:
-            desk, settings = running.desk, Settings(data_dir=folder, **given)
+        async with admin(backend, **given) as running:
+            desk, settings = running.desk, backend.settings(**given)
             table = await compile_snapshot(
                 desk.store, desk.ring, desk.catalog, desk.settings, desk.clock()
             )
@@ -79,7 +78,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
                 httpx2.AsyncClient(base_url=url, timeout=10) as http,
             ):
                 yield World(running, gateway, http, upstream)
-    assert CANARY.encode() not in store_bytes(folder)
+    assert CANARY.encode() not in backend.disk()
 
 
 @dataclass

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,18 +15,18 @@ from admin.configure.desk import Desk
 from admin.demo.upstream import Received, Script, Upstream
 from admin.probe import Probed, Prober
 from tests import desks
+from tests.backends import Backend
 from tests.desks import KEY, add
 
 Respond = Callable[[Received], Script]
 
 
 @contextlib.asynccontextmanager
-async def desk(folder: Path, **changed: Any) -> AsyncIterator[Desk]:
-    """A desk in `folder`; when it is left, no file there holds KEY."""
-    async with desks.opened(folder, **{"probe_timeout": 5.0, **changed}) as opened:
+async def desk(backend: Backend, **changed: Any) -> AsyncIterator[Desk]:
+    """A desk there; when it is left, KEY is nowhere on its disk."""
+    async with desks.opened(backend, **{"probe_timeout": 5.0, **changed}) as opened:
         yield opened
-    for name, content in desks.files(folder).items():
-        assert KEY.encode() not in content, name
+    assert KEY.encode() not in backend.disk()
 
 
 def in_json(value: Any, status: int = 200) -> Script:

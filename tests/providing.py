@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,7 +21,8 @@ from gateway.health import Counts, Place, bucket_of, pack
 from gateway.shapes import GLOBAL, Secret, Target
 from gateway.store import health, proofs
 from gateway.store.proofs import Proof
-from tests.admin_serve import CANARY, KEY, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 
 LIST = "/api/v1/ai-providers"
 OPENAI = f"{LIST}/openai"
@@ -48,13 +48,13 @@ def openai(received: Received) -> Script:
 
 
 @contextlib.asynccontextmanager
-async def openai_house(folder: Path, **given: Any) -> AsyncIterator[tuple[Admin, Upstream]]:
+async def openai_house(backend: Backend, **given: Any) -> AsyncIterator[tuple[Admin, Upstream]]:
     """An admin app and the OpenAI it can reach; no key lies in its store when it is left."""
     async with Upstream(openai) as upstream:
         elsewhere = {"openai": upstream.url, **given.pop("provider_base_urls", {})}
-        async with admin(folder, provider_base_urls=elsewhere, **given) as running:
+        async with admin(backend, provider_base_urls=elsewhere, **given) as running:
             yield running, upstream
-            assert CANARY.encode() not in store_bytes(folder)
+            assert CANARY.encode() not in backend.disk()
 
 
 async def ask(

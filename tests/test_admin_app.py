@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -12,6 +11,7 @@ from admin.app import build
 from admin.permit import ACTIONS
 from admin.registry import SURFACES
 from tests.admin_serve import CONFIGS, GATEWAYS, METRICS, Admin, admin, new
+from tests.backends import Backend
 from tests.serve import RawClient, serving
 
 KEYS = "/api/v1/client-keys"
@@ -61,8 +61,8 @@ async def test_metrics_are_open_from_this_machine_only(app: Admin) -> None:
     assert answer.status_code == 403
 
 
-async def test_metrics_are_open_to_all_when_a_setting_says_so(tmp_path: Path) -> None:
-    async with admin(tmp_path, metrics_open=True) as app:
+async def test_metrics_are_open_to_all_when_a_setting_says_so(backend: Backend) -> None:
+    async with admin(backend, metrics_open=True) as app:
         answer = await app.call("GET", "/metrics", token="", headers={"forwarded": "for=1.2.3.4"})
         assert answer.content == METRICS
 
@@ -154,8 +154,8 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused(shared: Admin) -> None:
         assert shape in answer.json()
 
 
-async def test_a_slow_body_is_given_up(tmp_path: Path) -> None:
-    async with admin(tmp_path, body_timeout=0.05) as app, RawClient.to(app.url) as client:
+async def test_a_slow_body_is_given_up(backend: Backend) -> None:
+    async with admin(backend, body_timeout=0.05) as app, RawClient.to(app.url) as client:
         await client.send(
             b"POST /api/v1/client-keys HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n"
             b"authorization: Bearer " + app.root.encode() + b"\r\n\r\n{"
@@ -206,17 +206,10 @@ async def test_no_header_value_gives_a_5xx(shared: Admin, value: str) -> None:
         assert (await client.request("GET", KEYS, sent)).status == 401
 
 
-def put_in_the_way(folder: Path) -> None:
-    """A folder where the database was: no connection can be opened any more."""
-    for path in folder.glob("wardgate.db*"):
-        path.unlink()
-    (folder / "wardgate.db").mkdir()
-
-
-async def test_503_when_the_store_is_away(tmp_path: Path) -> None:
-    async with admin(tmp_path) as app:
+async def test_503_when_the_store_is_away(backend: Backend) -> None:
+    async with admin(backend) as app:
         await app.desk.aclose()
-        put_in_the_way(tmp_path)
+        backend.take_away()
         answer = await app.call("GET", "/readyz")
         assert answer.status_code == 503
         assert (await app.call("GET", "/livez")).status_code == 200

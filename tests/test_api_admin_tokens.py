@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway import credential
-from tests.admin_serve import CONFIGS, Admin, store_bytes
+from tests.admin_serve import CONFIGS, Admin
+from tests.backends import Backend
 
 TOKENS = "/api/v1/admin-tokens"
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
@@ -30,14 +30,14 @@ async def test_a_new_token_may_what_it_was_granted(app: Admin) -> None:
     assert (await app.call("POST", CONFIGS, {}, token=shown["key"])).status_code == 403
 
 
-async def test_a_token_is_shown_only_once(app: Admin, tmp_path: Path) -> None:
+async def test_a_token_is_shown_only_once(app: Admin, backend: Backend) -> None:
     shown = (await app.call("POST", TOKENS, {"name": "ci", "grants": READER})).json()
     listed = await app.call("GET", TOKENS)
     assert [row["name"] for row in listed.json()["data"]] == ["root", "ci"]
     assert listed.json()["data"][1]["keyPreview"].startswith("wga_")
     text = listed.text + (await app.call("GET", "/api/v1/audit")).text
     assert shown["key"] not in text
-    assert shown["key"].encode() not in store_bytes(tmp_path)
+    assert shown["key"].encode() not in backend.disk()
 
 
 async def test_a_revoked_token_opens_nothing(app: Admin) -> None:
@@ -113,7 +113,7 @@ async def test_change_points_at_the_field_when_it_is_wrong(
 
 
 async def test_rotate_shows_a_new_token_this_once_and_ends_the_old_one(
-    app: Admin, tmp_path: Path
+    app: Admin, backend: Backend
 ) -> None:
     shown = (await app.call("POST", TOKENS, {"name": "ci", "grants": READER})).json()
     answer = await app.call("POST", f"{TOKENS}/{shown['id']}/rotate")
@@ -123,7 +123,7 @@ async def test_rotate_shows_a_new_token_this_once_and_ends_the_old_one(
     assert (await app.call("GET", CONFIGS, token=rotated["key"])).status_code == 200
     for where in (TOKENS, f"{TOKENS}/{shown['id']}", "/api/v1/audit"):
         assert rotated["key"][17:] not in (await app.call("GET", where)).text
-    assert rotated["key"][17:].encode() not in store_bytes(tmp_path)
+    assert rotated["key"][17:].encode() not in backend.disk()
 
 
 async def test_a_token_may_rotate_itself(app: Admin) -> None:

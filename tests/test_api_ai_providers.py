@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway.store.proofs import PROVEN
 from tests.admin_serve import CANARY, KEY, PREVIEW, Admin
+from tests.backends import Backend
 from tests.desks import key_of, stored, table
 from tests.providing import (
     ANOTHER,
@@ -39,10 +39,10 @@ in_module = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture
 async def house(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    backend: Backend, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[tuple[Admin, Upstream]]:
     caplog.set_level("DEBUG")
-    async with openai_house(tmp_path) as running:
+    async with openai_house(backend) as running:
         yield running
     assert caplog.text
     assert CANARY not in caplog.text + "".join(capsys.readouterr())
@@ -259,9 +259,9 @@ async def test_nothing_to_remove_disables_nobody(app: Admin) -> None:
 
 
 async def test_the_last_one_takes_models_and_agents_of_its_scope_with_it(
-    tmp_path: Path, upstream: Upstream
+    backend: Backend, upstream: Upstream
 ) -> None:
-    async with both(tmp_path, upstream) as world:
+    async with both(backend, upstream) as world:
         app = world.admin
         await config(app, scope="global")
         await config(app, scope=GROUP)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.admin_serve import CANARY, CONFIGS, KEY, Admin, admin, new
+from tests.backends import Backend
 
 in_module = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_every_change_is_audited_newest_first(tmp_path: Path) -> None:
-    async with admin(tmp_path) as app:
+async def test_every_change_is_audited_newest_first(backend: Backend) -> None:
+    async with admin(backend) as app:
         made = (await app.call("POST", CONFIGS, new())).json()["result"]
         await app.call("PUT", f"{CONFIGS}/{made['id']}", {"secret": KEY, "alias": "other"})
         await app.call("DELETE", f"{CONFIGS}/{made['id']}")
@@ -27,8 +26,8 @@ async def test_every_change_is_audited_newest_first(tmp_path: Path) -> None:
     assert CANARY not in answer.text
 
 
-async def test_reads_and_refusals_leave_no_row(tmp_path: Path) -> None:
-    async with admin(tmp_path) as app:
+async def test_reads_and_refusals_leave_no_row(backend: Backend) -> None:
+    async with admin(backend) as app:
         before = (await app.call("GET", "/api/v1/audit")).json()["data"]
         await app.call("GET", CONFIGS)
         await app.call("POST", CONFIGS, new(provider_slug="no-such-provider"))
@@ -36,8 +35,8 @@ async def test_reads_and_refusals_leave_no_row(tmp_path: Path) -> None:
         assert (await app.call("GET", "/api/v1/audit")).json()["data"] == before
 
 
-async def test_pages_go_on_before_the_last_row(tmp_path: Path) -> None:
-    async with admin(tmp_path) as app:
+async def test_pages_go_on_before_the_last_row(backend: Backend) -> None:
+    async with admin(backend) as app:
         for number in range(4):
             await app.call("POST", "/api/v1/client-keys", {"name": f"app {number}"})
         whole = (await app.call("GET", "/api/v1/audit")).json()["data"]

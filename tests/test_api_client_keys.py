@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from admin.api.client_keys import KeyBody
 from gateway import credential
 from gateway.store.telemetry import record_used
-from tests.admin_serve import CONFIGS, GATEWAYS, Admin, new, store_bytes
+from tests.admin_serve import CONFIGS, GATEWAYS, Admin, new
+from tests.backends import Backend
 from tests.desks import table
 
 KEYS = "/api/v1/client-keys"
@@ -29,7 +29,7 @@ async def made(app: Admin, **fields: Any) -> dict[str, Any]:
     return result
 
 
-async def test_create_shows_the_key_this_once(app: Admin, tmp_path: Path) -> None:
+async def test_create_shows_the_key_this_once(app: Admin, backend: Backend) -> None:
     shown = await made(app)
     read = credential.read(shown["key"])
     assert read is not None
@@ -39,7 +39,7 @@ async def test_create_shows_the_key_this_once(app: Admin, tmp_path: Path) -> Non
         answer = await app.call("GET", path)
         assert answer.status_code == 200
         assert shown["key"] not in answer.text
-    assert shown["key"].encode() not in store_bytes(tmp_path)
+    assert shown["key"].encode() not in backend.disk()
 
 
 async def test_create_takes_every_documented_field(app: Admin) -> None:
@@ -220,7 +220,9 @@ async def test_change_points_at_the_field_when_it_is_wrong(
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
-async def test_rotate_shows_a_new_key_of_the_same_id_this_once(app: Admin, tmp_path: Path) -> None:
+async def test_rotate_shows_a_new_key_of_the_same_id_this_once(
+    app: Admin, backend: Backend
+) -> None:
     shown = await made(app)
     path = f"{KEYS}/{shown['id']}"
     answer = await app.call("POST", f"{path}/rotate")
@@ -235,7 +237,7 @@ async def test_rotate_shows_a_new_key_of_the_same_id_this_once(app: Admin, tmp_p
     assert digest == credential.digest(app.desk.hash_key.expose(), rotated["key"])
     for where in (KEYS, path, "/api/v1/audit"):
         assert rotated["key"][16:] not in (await app.call("GET", where)).text
-    assert rotated["key"][16:].encode() not in store_bytes(tmp_path)
+    assert rotated["key"][16:].encode() not in backend.disk()
 
 
 async def test_if_match_names_the_present_state_and_using_a_key_is_no_change(app: Admin) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,8 @@ from admin.configure import configs
 from admin.configure.configs import ConfigChange
 from admin.configure.identity import as_prov
 from admin.permit import LOCAL
-from tests.admin_serve import CANARY, KEY, Admin, store_bytes
+from tests.admin_serve import CANARY, KEY, Admin
+from tests.backends import Backend
 from tests.connecting import (
     ANOTHER,
     GROUP,
@@ -317,7 +317,7 @@ async def test_if_match_names_the_present_state(app: Admin) -> None:
 
 
 async def test_no_answer_log_or_file_holds_a_key(
-    app: Admin, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    app: Admin, backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shown = await made(app)
     path = f"{LIST}/{shown['id']}"
@@ -337,7 +337,7 @@ async def test_no_answer_log_or_file_holds_a_key(
     assert not [answer.text for answer in answers if CANARY in answer.text]
     captured = capfd.readouterr()
     assert CANARY not in captured.out + captured.err
-    assert CANARY.encode() not in store_bytes(tmp_path)
+    assert CANARY.encode() not in backend.disk()
 
 
 async def test_what_the_desk_changes_is_shown_at_once(app: Admin) -> None:

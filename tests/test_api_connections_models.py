@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from admin.configure.configs import proofs
 from admin.demo.upstream import Script, Upstream
 from gateway import catalog
 from tests.admin_serve import KEY, Admin, admin
+from tests.backends import Backend
 from tests.connecting import AWS, GROUP, LIST, OTHER, config, made, problem, reaching
 from tests.probing import in_json, models
 from tests.serve import free_port
@@ -37,8 +37,8 @@ async def items(app: Admin, query: str = "") -> tuple[list[dict[str, Any]], str]
     return shown["items"], shown["source"]
 
 
-async def test_a_key_that_works_passes(tmp_path: Path) -> None:
-    async with Upstream(LISTED) as upstream, reaching(tmp_path, upstream) as app:
+async def test_a_key_that_works_passes(backend: Backend) -> None:
+    async with Upstream(LISTED) as upstream, reaching(backend, upstream) as app:
         shown = await made(app)
         assert await verdict(app) == (True, None)
         assert await verdict(app, shown["id"]) == (True, None)
@@ -46,17 +46,19 @@ async def test_a_key_that_works_passes(tmp_path: Path) -> None:
         assert (await proofs(app.desk))[shown["id"]].outcome == "ok"
 
 
-async def test_a_key_that_is_refused_fails_in_words_without_it(tmp_path: Path) -> None:
-    async with Upstream(REFUSED) as upstream, reaching(tmp_path, upstream) as app:
+async def test_a_key_that_is_refused_fails_in_words_without_it(backend: Backend) -> None:
+    async with Upstream(REFUSED) as upstream, reaching(backend, upstream) as app:
         await made(app)
         passed, message = await verdict(app)
         assert (passed, message) == (False, "openai refused the key (status 401)")
 
 
-async def test_a_provider_that_is_away_fails_the_test_and_is_502_for_models(tmp_path: Path) -> None:
+async def test_a_provider_that_is_away_fails_the_test_and_is_502_for_models(
+    backend: Backend,
+) -> None:
     away = {"openai": f"http://127.0.0.1:{free_port()}/v1"}
     given: dict[str, Any] = {"provider_base_urls": away, "allowed_upstream_cidrs": LOOPBACK}
-    async with admin(tmp_path, **given) as app:
+    async with admin(backend, **given) as app:
         await made(app)
         passed, message = await verdict(app)
         assert not passed
@@ -66,8 +68,8 @@ async def test_a_provider_that_is_away_fails_the_test_and_is_502_for_models(tmp_
 
 
 @pytest.mark.parametrize("answer", [Script(status=500), Script(body=b"<html>"), REFUSED])
-async def test_models_are_502_without_a_list_to_show(tmp_path: Path, answer: Script) -> None:
-    async with Upstream(answer) as upstream, reaching(tmp_path, upstream) as app:
+async def test_models_are_502_without_a_list_to_show(backend: Backend, answer: Script) -> None:
+    async with Upstream(answer) as upstream, reaching(backend, upstream) as app:
         await made(app)
         shown = await app.call("GET", f"{LIST}/openai-prod/models")
         problem(shown, 502, "Bad Gateway", shown.json()["detail"])
@@ -75,16 +77,16 @@ async def test_models_are_502_without_a_list_to_show(tmp_path: Path, answer: Scr
         assert KEY not in shown.text
 
 
-async def test_without_a_key_nobody_is_asked(tmp_path: Path) -> None:
-    async with Upstream(LISTED) as upstream, reaching(tmp_path, upstream) as app:
+async def test_without_a_key_nobody_is_asked(backend: Backend) -> None:
+    async with Upstream(LISTED) as upstream, reaching(backend, upstream) as app:
         await made(app, settings={})
         assert await verdict(app) == (False, "this config of openai has no key")
         assert (await app.call("GET", f"{LIST}/openai-prod/models")).status_code == 502
         assert upstream.received == []
 
 
-async def test_models_are_what_the_provider_lists_now(tmp_path: Path) -> None:
-    async with Upstream(LISTED) as upstream, reaching(tmp_path, upstream) as app:
+async def test_models_are_what_the_provider_lists_now(backend: Backend) -> None:
+    async with Upstream(LISTED) as upstream, reaching(backend, upstream) as app:
         await made(app)
         found, source = await items(app)
         assert source == "provider"
@@ -101,9 +103,9 @@ async def test_models_are_what_the_provider_lists_now(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["errors"][0]["query"]) == (400, "capability")
 
 
-async def test_googles_models_are_named_as_requests_name_them(tmp_path: Path) -> None:
+async def test_googles_models_are_named_as_requests_name_them(backend: Backend) -> None:
     listed = in_json({"models": [{"name": "models/gemini-2.5-pro"}]})
-    async with Upstream(listed) as upstream, reaching(tmp_path, upstream) as app:
+    async with Upstream(listed) as upstream, reaching(backend, upstream) as app:
         await made(app, providerId="google")
         found, _ = await items(app)
         assert found == [
@@ -111,8 +113,8 @@ async def test_googles_models_are_named_as_requests_name_them(tmp_path: Path) ->
         ]
 
 
-async def test_a_provider_without_a_list_has_the_catalogs_models(tmp_path: Path) -> None:
-    async with Upstream(Script(status=500)) as upstream, reaching(tmp_path, upstream) as app:
+async def test_a_provider_without_a_list_has_the_catalogs_models(backend: Backend) -> None:
+    async with Upstream(Script(status=500)) as upstream, reaching(backend, upstream) as app:
         await made(app, providerId="perplexity")
         assert await verdict(app) == (True, None)
         found, source = await items(app)
@@ -124,10 +126,10 @@ async def test_a_provider_without_a_list_has_the_catalogs_models(tmp_path: Path)
         assert upstream.received == []
 
 
-async def test_a_list_that_anybody_gets_is_the_providers_own(tmp_path: Path) -> None:
+async def test_a_list_that_anybody_gets_is_the_providers_own(backend: Backend) -> None:
     async with (
         Upstream(models("llama")) as upstream,
-        admin(tmp_path, allowed_upstream_cidrs=LOOPBACK) as app,
+        admin(backend, allowed_upstream_cidrs=LOOPBACK) as app,
     ):
         given = {"endpoint": upstream.url, "dialect": "openai", "apiKey": KEY}
         await made(app, providerId="custom:house", settings=given)
@@ -136,10 +138,10 @@ async def test_a_list_that_anybody_gets_is_the_providers_own(tmp_path: Path) -> 
         assert ([one["id"] for one in found], source) == (["llama"], "provider")
 
 
-async def test_a_connection_without_authentication_is_tested_too(tmp_path: Path) -> None:
+async def test_a_connection_without_authentication_is_tested_too(backend: Backend) -> None:
     async with (
         Upstream(models("llama")) as upstream,
-        admin(tmp_path, allowed_upstream_cidrs=LOOPBACK) as app,
+        admin(backend, allowed_upstream_cidrs=LOOPBACK) as app,
     ):
         given = {"endpoint": upstream.url, "dialect": "openai", "authType": "none"}
         await made(app, providerId="custom:house", settings=given)
@@ -149,9 +151,9 @@ async def test_a_connection_without_authentication_is_tested_too(tmp_path: Path)
 
 
 async def test_a_bedrock_connection_is_tested_with_a_signature(
-    tmp_path: Path, upstream: Upstream
+    backend: Backend, upstream: Upstream
 ) -> None:
-    async with admin(tmp_path, allowed_upstream_cidrs=LOOPBACK) as app:
+    async with admin(backend, allowed_upstream_cidrs=LOOPBACK) as app:
         await made(app, providerId="bedrock", settings={**AWS, "endpoint": upstream.origin})
         passed, message = await verdict(app)
         assert passed, message
@@ -201,8 +203,8 @@ async def test_an_unknown_capability_is_named(app: Admin) -> None:
     assert errors == [{"path": "capability", "detail": known}]
 
 
-async def test_models_of_another_scope_are_looked_up_there(tmp_path: Path) -> None:
-    async with Upstream(LISTED) as upstream, reaching(tmp_path, upstream) as app:
+async def test_models_of_another_scope_are_looked_up_there(backend: Backend) -> None:
+    async with Upstream(LISTED) as upstream, reaching(backend, upstream) as app:
         await config(app, "openai-prod", scope=GROUP)
         assert (await app.call("GET", f"{LIST}/openai-prod/models")).status_code == 404
         assert (await items(app, f"?scope={GROUP}"))[1] == "provider"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.admin_serve import CANARY, KEY, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 from tests.connecting import (
     ACCESS_KEY,
     ANOTHER,
@@ -308,9 +308,9 @@ async def test_an_endpoint_off_the_catalog_needs_a_global_permission(app: Admin)
 
 
 async def test_no_part_of_a_credential_is_in_an_answer_a_log_or_a_file(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    async with admin(tmp_path, allowed_upstream_cidrs=LOOPBACK) as app:
+    async with admin(backend, allowed_upstream_cidrs=LOOPBACK) as app:
         body = connection(providerId="amazon-bedrock", settings={**AWS, "sessionToken": TOKEN})
         answers = [await app.call("POST", LIST, body)]
         path = f"{LIST}/{answers[0].json()['id']}"
@@ -319,7 +319,7 @@ async def test_no_part_of_a_credential_is_in_an_answer_a_log_or_a_file(
         answers += [await app.call("GET", path), await app.call("GET", "/api/v1/audit")]
         assert [answer.status_code for answer in answers] == [201, 400, 400, 200, 200, 200]
     captured = capfd.readouterr()
-    files = store_bytes(tmp_path).decode("latin-1")
+    files = backend.disk().decode("latin-1")
     for text in (*(answer.text for answer in answers), captured.out, captured.err, files):
         assert CANARY not in text
         assert ACCESS_KEY not in text

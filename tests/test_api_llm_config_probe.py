@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from admin.demo.upstream import Script, Upstream
 from tests.admin_serve import KEY, admin
+from tests.backends import Backend
 from tests.connecting import reaching
 from tests.probing import in_json, models
 from tests.serve import free_port
@@ -30,9 +30,9 @@ REFUSED = in_json({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 
     ],
 )
 async def test_test_connection_says_what_came_of_it(
-    tmp_path: Path, says: Script, passed: bool, message: str
+    backend: Backend, says: Script, passed: bool, message: str
 ) -> None:
-    async with Upstream(says) as upstream, reaching(tmp_path, upstream) as app:
+    async with Upstream(says) as upstream, reaching(backend, upstream) as app:
         await made(app)
         answer = await app.call("POST", f"{PATH}test-connection")
         assert (answer.status_code, answer.json()) == (
@@ -45,9 +45,9 @@ async def test_test_connection_says_what_came_of_it(
     ("model", "hint"), [("sonar", ""), ("no-such", "; the catalog does not list no-such")]
 )
 async def test_a_provider_that_lists_nothing_is_let_pass_in_other_words(
-    tmp_path: Path, model: str, hint: str
+    backend: Backend, model: str, hint: str
 ) -> None:
-    async with Upstream(Script(status=500)) as upstream, reaching(tmp_path, upstream) as app:
+    async with Upstream(Script(status=500)) as upstream, reaching(backend, upstream) as app:
         await made(app, provider="perplexity", model=model)
         shown = (await app.call("POST", f"{PATH}test-connection")).json()
         said = "Not refused: perplexity has no list of models; the key was not checked"
@@ -55,10 +55,10 @@ async def test_a_provider_that_lists_nothing_is_let_pass_in_other_words(
         assert upstream.received == []
 
 
-async def test_an_unreachable_provider_fails_the_test(tmp_path: Path) -> None:
+async def test_an_unreachable_provider_fails_the_test(backend: Backend) -> None:
     away = {"openai": f"http://127.0.0.1:{free_port()}/v1"}
     given: dict[str, Any] = {"provider_base_urls": away, "allowed_upstream_cidrs": LOOPBACK}
-    async with admin(tmp_path, **given) as app:
+    async with admin(backend, **given) as app:
         await made(app, TENANT)
         answer = await app.call("POST", f"{PATH}test-connection", headers=TENANT)
         assert (answer.status_code, answer.json()["success"]) == (200, False)

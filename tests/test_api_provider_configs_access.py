@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from tests.admin_serve import (
     KEY,
     Admin,
     new,
-    store_bytes,
 )
+from tests.backends import Backend
 
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 SCOPE = f"gateway:{ACCOUNT}/gw"
@@ -108,7 +107,7 @@ async def test_a_reference_is_stored_by_superadmin_only(app: Admin) -> None:
     assert (answer.status_code, answer.json()["errors"][0]["code"]) == (403, 10000)
 
 
-async def test_the_key_is_shown_and_kept_nowhere(app: Admin, tmp_path: Path) -> None:
+async def test_the_key_is_shown_and_kept_nowhere(app: Admin, backend: Backend) -> None:
     found = await made(app)
     path = f"{CONFIGS}/{found['id']}"
     answers = [
@@ -122,5 +121,5 @@ async def test_the_key_is_shown_and_kept_nowhere(app: Admin, tmp_path: Path) -> 
         await app.call("GET", "/api/v1/audit"),
     ]
     assert all(CANARY not in answer.text for answer in answers)
-    assert CANARY.encode() not in store_bytes(tmp_path)
-    assert b"second" in store_bytes(tmp_path)
+    assert CANARY.encode() not in backend.disk()
+    assert b"second" in backend.disk()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,6 +14,7 @@ from admin.configure.identity import as_prov
 from admin.demo.upstream import Upstream
 from gateway.store.proofs import PROVEN
 from tests.admin_serve import CANARY, KEY, PREVIEW, Admin
+from tests.backends import Backend
 from tests.desks import key_of, stored
 from tests.providing import (
     ANOTHER,
@@ -41,10 +41,10 @@ in_module = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture
 async def house(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    backend: Backend, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> AsyncIterator[tuple[Admin, Upstream]]:
     caplog.set_level("DEBUG")
-    async with openai_house(tmp_path) as running:
+    async with openai_house(backend) as running:
         yield running
     assert caplog.text
     assert CANARY not in caplog.text + "".join(capsys.readouterr())
@@ -110,11 +110,11 @@ async def test_an_id_goes_by_any_spelling(app: Admin) -> None:
 
 
 @pytest.mark.parametrize("vendor", VENDORS)
-async def test_every_vendor_is_known_by_its_name(tmp_path: Path, vendor: str) -> None:
+async def test_every_vendor_is_known_by_its_name(backend: Backend, vendor: str) -> None:
     provider = CATALOG_IDS.get(vendor, vendor)
     async with Upstream() as upstream:
         elsewhere = {provider: upstream.url}
-        async with openai_house(tmp_path, provider_base_urls=elsewhere) as (app, _):
+        async with openai_house(backend, provider_base_urls=elsewhere) as (app, _):
             azure = {"base_url": "https://team.openai.azure.com/openai/v1"}
             key = AWS if vendor == "bedrock" else KEY
             more = azure if vendor == "azure" else {}
@@ -253,11 +253,11 @@ async def test_a_change_without_a_key_asks_nobody(house: tuple[Admin, Upstream])
     assert row.secret_version == 1
 
 
-async def test_moving_needs_the_key_and_proves_it_there(tmp_path: Path) -> None:
+async def test_moving_needs_the_key_and_proves_it_there(backend: Backend) -> None:
     async with (
         Upstream(openai) as there,
         Upstream(openai) as moved,
-        openai_house(tmp_path, allowed_upstream_cidrs=LOOPBACK) as (app, _),
+        openai_house(backend, allowed_upstream_cidrs=LOOPBACK) as (app, _),
     ):
         custom = {"vendor": "custom:x", "dialect": "openai", "base_url": there.url}
         path = f"{MANAGE}/{(await made(app, **custom))['id']}"
@@ -280,10 +280,10 @@ async def test_a_base_url_is_dropped_with_null(app: Admin) -> None:
     assert answer.json()["base_url"] is None
 
 
-async def test_bedrocks_key_has_parts_and_a_region(tmp_path: Path) -> None:
+async def test_bedrocks_key_has_parts_and_a_region(backend: Backend) -> None:
     async with Upstream() as upstream:
         elsewhere = {"amazon-bedrock": upstream.origin}
-        async with openai_house(tmp_path, provider_base_urls=elsewhere) as (app, _):
+        async with openai_house(backend, provider_base_urls=elsewhere) as (app, _):
             shown = await made(app, vendor="bedrock", api_key=AWS)
             assert shown["api_key_preview"] == "AKIA...6789"
             path = f"{MANAGE}/{shown['id']}"

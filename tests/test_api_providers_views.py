@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,7 +18,8 @@ from admin.permit import LOCAL
 from gateway.shapes import Secret
 from gateway.store.proofs import PROVEN, REFUSED
 from tests import providing
-from tests.admin_serve import CANARY, KEY, Admin, store_bytes
+from tests.admin_serve import CANARY, KEY, Admin
+from tests.backends import Backend
 from tests.providing import (
     ANOTHER,
     GROUP,
@@ -41,8 +41,8 @@ WINDOW = {
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[tuple[Admin, Upstream]]:
-    async with openai_house(tmp_path) as running:
+async def house(backend: Backend) -> AsyncIterator[tuple[Admin, Upstream]]:
+    async with openai_house(backend) as running:
         yield running
 
 
@@ -301,7 +301,7 @@ async def test_of_many_at_once_one_is_made(app: Admin) -> None:
 
 
 async def test_refusals_of_the_desk_are_kept_and_chance_is_not(
-    house: tuple[Admin, Upstream], tmp_path: Path
+    house: tuple[Admin, Upstream], backend: Backend
 ) -> None:
     app, upstream = house
     refused = new(api_key=providing.REFUSED)
@@ -318,7 +318,7 @@ async def test_refusals_of_the_desk_are_kept_and_chance_is_not(
     for _ in range(2):
         answer = await keyed(app, 404, "DELETE", f"{MANAGE}/{providing.NOWHERE}", key="k-3")
         assert "idempotent-replayed" not in answer.headers
-    assert CANARY.encode() not in store_bytes(tmp_path)
+    assert CANARY.encode() not in backend.disk()
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from admin.demo.upstream import Script, Upstream
 from tests.admin_serve import KEY, Admin
+from tests.backends import Backend
 from tests.connecting import (
     GROUP,
     LIST,
@@ -101,17 +101,17 @@ async def test_capabilities_are_a_bare_array(app: Admin) -> None:
     assert answer.json() == []
 
 
-async def test_models_are_a_bare_array_of_references(tmp_path: Path) -> None:
+async def test_models_are_a_bare_array_of_references(backend: Backend) -> None:
     listed = models("gpt-4o", "text-embedding-3-small")
-    async with Upstream(listed) as upstream, reaching(tmp_path, upstream) as app:
+    async with Upstream(listed) as upstream, reaching(backend, upstream) as app:
         await made(app)
         answer = await app.call("GET", f"{UMBRACO}/openai-prod/models?capability=chat")
         named = {"model": {"providerId": "openai", "modelId": "gpt-4o"}, "name": "GPT-4o"}
         assert (answer.status_code, answer.json()) == (200, [named])
 
 
-async def test_a_test_and_a_provider_that_is_away(tmp_path: Path) -> None:
-    async with Upstream(Script(status=500)) as upstream, reaching(tmp_path, upstream) as app:
+async def test_a_test_and_a_provider_that_is_away(backend: Backend) -> None:
+    async with Upstream(Script(status=500)) as upstream, reaching(backend, upstream) as app:
         await made(app)
         answer = await app.call("POST", f"{UMBRACO}/openai-prod/test")
         assert (answer.status_code, answer.json()["success"]) == (200, False)

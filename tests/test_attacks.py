@@ -13,7 +13,6 @@ import re
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -32,6 +31,7 @@ from gateway.shapes import GLOBAL
 from gateway.store.compile import compile_snapshot
 from gateway.vault import config_binding, is_reference
 from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 
 in_module = pytest.mark.asyncio(loop_scope="module")
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
@@ -63,9 +63,9 @@ PLACES = (
 
 @pytest.mark.parametrize("url", PLACES)
 async def test_a_stored_key_is_not_sent_elsewhere_whichever_surface_asks(
-    url: str, tmp_path: Path
+    url: str, backend: Backend
 ) -> None:
-    async with _house(tmp_path) as app:
+    async with _house(backend) as app:
         config = (await app.call("POST", "/connections", _connection("main"))).json()["id"]
         before = await _opens(app, config)
         for method, path, body in (
@@ -151,10 +151,10 @@ async def test_foreign_things_answer_like_absent_ones_on_every_row_with_an_id(ap
     assert (await configs.get(app.desk, config)).scope == OTHER
 
 
-async def test_an_answer_is_not_repeated_to_who_lost_the_right_to_it(tmp_path: Path) -> None:
+async def test_an_answer_is_not_repeated_to_who_lost_the_right_to_it(backend: Backend) -> None:
     async with (
         Upstream(Script(body=b'{"data":[]}')) as upstream,
-        _house(tmp_path, openai=upstream.url) as app,
+        _house(backend, openai=upstream.url) as app,
     ):
         grants = (Grant("GroupAIProviders.Manage", GROUP),)
         view, token = await tokens.create(app.desk, LOCAL, "t", grants)
@@ -245,8 +245,8 @@ async def test_no_body_breaks_any_row_or_comes_back(
 # --- helpers --------------------------------------------------------------------------------------
 
 
-def _house(folder: Path, **places: str) -> AbstractAsyncContextManager[Admin]:
-    return admin(folder, provider_base_urls=places, allowed_upstream_cidrs=LOOPBACK)
+def _house(backend: Backend, **places: str) -> AbstractAsyncContextManager[Admin]:
+    return admin(backend, provider_base_urls=places, allowed_upstream_cidrs=LOOPBACK)
 
 
 def _connection(alias: str, provider: str = "openai") -> dict[str, Any]:

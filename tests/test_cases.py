@@ -16,6 +16,7 @@ import pytest_asyncio
 from admin.configure.identity import as_prov
 from gateway.shapes import GLOBAL
 from tests import places
+from tests.backends import Backend
 from tests.desks import key_of
 from tests.places import (
     AGENTS,
@@ -37,8 +38,8 @@ PARENT = key("parent")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with places.world(tmp_path_factory.mktemp("cases")) as running:
+async def world(shared_backend: Backend) -> AsyncIterator[World]:
+    async with places.world(shared_backend) as running:
         await Place(running, GLOBAL).add("default", secret=PARENT, base_url=running.upstream.url)
         yield running
 

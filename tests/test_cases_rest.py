@@ -16,6 +16,7 @@ from admin.configure.identity import as_prov, read_id
 from gateway.providers import CLOUDFLARE, MODELUX
 from gateway.shapes import GLOBAL
 from tests import places
+from tests.backends import Backend
 from tests.connecting import ACCESS_KEY, AWS, SECRET_KEY, TOKEN
 from tests.desks import key_of
 from tests.places import (
@@ -37,8 +38,8 @@ BEARER = key("bedrock").replace("sk-", "ABSK-")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with places.world(tmp_path_factory.mktemp("cases")) as running:
+async def world(shared_backend: Backend) -> AsyncIterator[World]:
+    async with places.world(shared_backend) as running:
         await Place(running, GLOBAL).add("default", base_url=running.upstream.url)
         yield running
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from gateway import catalog
 from gateway.catalog import LARGEST, parse
 from gateway.errors import CatalogBroken, WardgateError
 from gateway.settings import Settings
+from tests.backends import Backend
 from tests.catalogs import Source, entry, kept, model, synced, url_of, written
 from tests.desks import opened
 
@@ -82,9 +82,9 @@ WRONG: dict[str, tuple[Script, str]] = {
 }
 
 
-async def changes_nothing(tmp_path: Path, script: Script, why: str) -> None:
+async def changes_nothing(backend: Backend, script: Script, why: str) -> None:
     """A sync from there fails saying `why`; what was kept is what it was, to the byte."""
-    async with opened(tmp_path) as desk, Upstream(Source(entry("acme"))) as up:
+    async with opened(backend) as desk, Upstream(Source(entry("acme"))) as up:
         await synced(desk, up, force=True)
         before, catalog_before, rows = await kept(desk), desk.catalog, await audit.page(desk, 10)
         async with Upstream(script) as bad:
@@ -98,9 +98,9 @@ async def changes_nothing(tmp_path: Path, script: Script, why: str) -> None:
 
 
 @pytest.mark.parametrize("name", UNFIT)
-async def test_unfit_catalog_changes_nothing_even_by_force(tmp_path: Path, name: str) -> None:
+async def test_unfit_catalog_changes_nothing_even_by_force(backend: Backend, name: str) -> None:
     body, why = UNFIT[name]
-    async with opened(tmp_path) as desk, Upstream(Script(body=body)) as bad:
+    async with opened(backend) as desk, Upstream(Script(body=body)) as bad:
         with pytest.raises(CatalogBroken, match=why):
             await sync(desk, LOCAL, Wish(url_of(bad), force=True))
         assert await kept(desk) is None
@@ -108,11 +108,11 @@ async def test_unfit_catalog_changes_nothing_even_by_force(tmp_path: Path, name:
 
 
 @pytest.mark.parametrize("name", WRONG)
-async def test_wrong_answer_changes_nothing(tmp_path: Path, name: str) -> None:
-    await changes_nothing(tmp_path, *WRONG[name])
+async def test_wrong_answer_changes_nothing(backend: Backend, name: str) -> None:
+    await changes_nothing(backend, *WRONG[name])
 
 
-async def test_endless_answer_is_left_off_at_the_limit(tmp_path: Path) -> None:
+async def test_endless_answer_is_left_off_at_the_limit(backend: Backend) -> None:
     piece = b" " * (1 << 20)
     script = Script(chunks=[piece] * 40, framing="chunked")
     async with Upstream(script) as up:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import lzma
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,21 +16,22 @@ from admin.catalog_source import FetchFailed
 from admin.configure import audit, configs
 from admin.configure.configs import ConfigChange
 from admin.configure.desk import Desk
-from admin.demo.upstream import Upstream
+from admin.demo.upstream import Received, Script, Upstream
 from admin.permit import LOCAL
 from gateway import catalog
 from gateway.errors import SealBroken
 from gateway.store.compile import revision
 from gateway.store.tables import catalog as table_of_catalogs
+from tests.backends import Backend
 from tests.catalogs import ACME, TEN, Source, entry, kept, model, synced, url_of
 from tests.desks import add, key_of, later, opened, stored, table
 
 OTHER = "https://api.other.example/v1"
 
 
-async def test_synced_catalog_is_stored_and_served_by_with_its_audit_row(tmp_path: Path) -> None:
+async def test_synced_catalog_is_stored_and_served_by_with_its_audit_row(backend: Backend) -> None:
     source = Source(entry("acme"))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         before = await revision(desk.store)
         done = await synced(desk, up, force=True)
         assert (done.providers, done.models) == (1, 10)
@@ -52,9 +54,9 @@ async def test_synced_catalog_is_stored_and_served_by_with_its_audit_row(tmp_pat
         assert received.header(b"if-none-match") is None
 
 
-async def test_details_are_those_of_the_catalog_asked_for(tmp_path: Path) -> None:
+async def test_details_are_those_of_the_catalog_asked_for(backend: Backend) -> None:
     told = model("model-0", limit={"context": 5, "output": 7}, cost={"input": 1, "tiers": [1]})
-    async with opened(tmp_path) as desk, Upstream(Source(entry("acme", {"model-0": told}))) as up:
+    async with opened(backend) as desk, Upstream(Source(entry("acme", {"model-0": told}))) as up:
         packaged = details(desk.catalog, "openai")["gpt-4o"]
         assert packaged["limit"] == {"context": 128_000, "output": 16_384}
         assert packaged["modalities"]["output"] == ["text"]
@@ -66,9 +68,9 @@ async def test_details_are_those_of_the_catalog_asked_for(tmp_path: Path) -> Non
         assert details(desk.catalog, "openai") == {}
 
 
-async def test_source_without_news_changes_nothing_but_the_age(tmp_path: Path) -> None:
+async def test_source_without_news_changes_nothing_but_the_age(backend: Backend) -> None:
     source = Source(entry("acme"))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         first, rows = await kept(desk), await audit.page(desk, 10)
         later(desk, 3600)
@@ -82,11 +84,11 @@ async def test_source_without_news_changes_nothing_but_the_age(tmp_path: Path) -
         assert await audit.page(desk, 10) == rows
 
 
-async def test_same_catalog_without_an_etag_is_no_news(tmp_path: Path) -> None:
+async def test_same_catalog_without_an_etag_is_no_news(backend: Backend) -> None:
     def plain(source: Source) -> Any:
         return lambda received: type(source(received))(body=source.body)
 
-    async with opened(tmp_path) as desk, Upstream(plain(Source(entry("acme")))) as up:
+    async with opened(backend) as desk, Upstream(plain(Source(entry("acme")))) as up:
         await synced(desk, up, force=True)
         first = await kept(desk)
         assert (await synced(desk, up)).difference is None
@@ -94,8 +96,8 @@ async def test_same_catalog_without_an_etag_is_no_news(tmp_path: Path) -> None:
         assert up.received[1].header(b"if-none-match") is None
 
 
-async def test_etag_goes_to_the_source_it_came_from_only(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk, Upstream(Source(entry("acme"))) as one:
+async def test_etag_goes_to_the_source_it_came_from_only(backend: Backend) -> None:
+    async with opened(backend) as desk, Upstream(Source(entry("acme"))) as one:
         await synced(desk, one, force=True)
         async with Upstream(Source(entry("acme"))) as two:
             done = await synced(desk, two)
@@ -107,9 +109,9 @@ async def test_etag_goes_to_the_source_it_came_from_only(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(("gone", "taken"), [(2, True), (3, False)])
-async def test_up_to_a_fifth_of_the_models_may_go(tmp_path: Path, gone: int, taken: bool) -> None:
+async def test_up_to_a_fifth_of_the_models_may_go(backend: Backend, gone: int, taken: bool) -> None:
     source = Source(entry("acme", TEN))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         before, catalog_before = await kept(desk), desk.catalog
         source.put(entry("acme", (*TEN[gone:], "new-1", "new-2", "new-3")))
@@ -128,9 +130,9 @@ async def test_up_to_a_fifth_of_the_models_may_go(tmp_path: Path, gone: int, tak
         assert set(desk.catalog.providers["acme"].models) == {*TEN[3:], "new-1", "new-2", "new-3"}
 
 
-async def test_change_of_prices_is_counted(tmp_path: Path) -> None:
+async def test_change_of_prices_is_counted(backend: Backend) -> None:
     source = Source(entry("acme"))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         changed = {name: model(name) for name in TEN}
         changed["model-3"]["cost"]["input"] = 0.75
@@ -142,10 +144,10 @@ async def test_change_of_prices_is_counted(tmp_path: Path) -> None:
 
 
 async def test_base_url_in_use_is_moved_by_force_only_and_no_config_is_changed(
-    tmp_path: Path,
+    backend: Backend,
 ) -> None:
     source = Source(entry("acme"), entry("spare"))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         view = await add(desk, "main", "acme")
         before, key = await kept(desk), await key_of(desk, view.id)
@@ -168,9 +170,9 @@ async def test_base_url_in_use_is_moved_by_force_only_and_no_config_is_changed(
         assert await key_of(desk, view.id) == key
 
 
-async def test_own_base_url_and_unused_providers_are_nobodys_business(tmp_path: Path) -> None:
+async def test_own_base_url_and_unused_providers_are_nobodys_business(backend: Backend) -> None:
     source = Source(entry("acme"), entry("spare"))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         await add(desk, "own", "acme", base_url=f"{up.origin}/v1")
         await add(desk, "local", "custom:lab", base_url=f"{up.origin}/v1", dialect="openai")
@@ -183,9 +185,9 @@ async def test_own_base_url_and_unused_providers_are_nobodys_business(tmp_path: 
 @pytest.mark.parametrize(
     ("own", "there"), [(False, "no base URL"), (True, "no such provider")], ids=["catalogs", "own"]
 )
-async def test_provider_in_use_may_not_vanish(tmp_path: Path, own: bool, there: str) -> None:
+async def test_provider_in_use_may_not_vanish(backend: Backend, own: bool, there: str) -> None:
     source = Source(entry("acme", TEN), entry("small", TEN[:1]))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         await synced(desk, up, force=True)
         url = f"{up.origin}/v1" if own else None
         view = await add(desk, "main", "small", base_url=url)
@@ -197,9 +199,9 @@ async def test_provider_in_use_may_not_vanish(tmp_path: Path, own: bool, there: 
         assert refused.value.reasons[1].endswith(f"→ {there}")
 
 
-async def test_template_takes_no_part_in_what_the_source_says(tmp_path: Path) -> None:
+async def test_template_takes_no_part_in_what_the_source_says(backend: Backend) -> None:
     source = Source(entry("azure", api="https://evil.example/v1"), entry("openai", api=OTHER))
-    async with opened(tmp_path) as desk, Upstream(source) as up:
+    async with opened(backend) as desk, Upstream(source) as up:
         settings = {"resourceName": "mine"}
         await add(desk, "main", "azure", settings=settings)
         await add(desk, "main", "openai")
@@ -209,8 +211,8 @@ async def test_template_takes_no_part_in_what_the_source_says(tmp_path: Path) ->
         assert rows["openai"].base_url == "https://api.openai.com/v1"
 
 
-async def test_damaged_copy_leaves_the_last_one_and_is_fetched_anew(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk, Upstream(Source(entry("acme"))) as up:
+async def test_damaged_copy_leaves_the_last_one_and_is_fetched_anew(backend: Backend) -> None:
+    async with opened(backend) as desk, Upstream(Source(entry("acme"))) as up:
         await synced(desk, up, force=True)
         before, good = desk.catalog, await kept(desk)
         async with desk.store.write(None) as conn:
@@ -218,7 +220,7 @@ async def test_damaged_copy_leaves_the_last_one_and_is_fetched_anew(tmp_path: Pa
         await desk.refresh()
         assert desk.catalog is before
         assert "is cut" in desk.catalog_flaw
-        async with opened(tmp_path) as cold:
+        async with opened(backend) as cold:
             assert cold.catalog is catalog.load()
         await synced(desk, up)
         assert up.received[1].header(b"if-none-match") is None
@@ -226,14 +228,23 @@ async def test_damaged_copy_leaves_the_last_one_and_is_fetched_anew(tmp_path: Pa
         assert desk.catalog_flaw == ""
 
 
-async def test_two_syncs_at_once_leave_one_whole_catalog(tmp_path: Path) -> None:
+async def test_two_syncs_at_once_leave_one_whole_catalog(backend: Backend) -> None:
     one, two = Source(entry("acme", TEN[:8])), Source(entry("acme", TEN[:9]))
+    asked, both = list[Received](), asyncio.Event()
+
+    def held(source: Source, received: Received) -> Script:
+        """Neither is answered before both have looked at what is kept."""
+        asked.append(received)
+        if len(asked) == 2:
+            both.set()
+        return replace(source(received), before_head=both)
+
     async with (
-        opened(tmp_path) as desk,
-        opened(tmp_path) as other,
+        opened(backend) as desk,
+        opened(backend) as other,
         Upstream(Source(entry("acme"))) as first,
-        Upstream(one) as up_one,
-        Upstream(two) as up_two,
+        Upstream(partial(held, one)) as up_one,
+        Upstream(partial(held, two)) as up_two,
     ):
         await synced(desk, first, force=True)
         ended = await asyncio.gather(
@@ -251,9 +262,9 @@ async def test_two_syncs_at_once_leave_one_whole_catalog(tmp_path: Path) -> None
         )
 
 
-async def test_readers_see_one_catalog_or_the_other_while_it_is_synced(tmp_path: Path) -> None:
+async def test_readers_see_one_catalog_or_the_other_while_it_is_synced(backend: Backend) -> None:
     source = Source(entry("acme", TEN))
-    async with opened(tmp_path) as desk, opened(tmp_path) as reader, Upstream(source) as up:
+    async with opened(backend) as desk, opened(backend) as reader, Upstream(source) as up:
         await synced(desk, up, force=True)
         await add(desk, "main", "acme")
         seen: set[int] = set()
@@ -278,9 +289,9 @@ async def test_readers_see_one_catalog_or_the_other_while_it_is_synced(tmp_path:
         assert 13 in seen
 
 
-async def test_another_process_notices_within_two_looks(tmp_path: Path) -> None:
+async def test_another_process_notices_within_two_looks(backend: Backend) -> None:
     source = Source(entry("acme"))
-    async with opened(tmp_path) as desk, opened(tmp_path) as other, Upstream(source) as up:
+    async with opened(backend) as desk, opened(backend) as other, Upstream(source) as up:
         await synced(desk, up, force=True)
         assert "openai" in other.catalog.providers
         following = asyncio.create_task(follow(other))
@@ -294,7 +305,7 @@ async def until_it_has(desk: Desk, provider: str) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_regular_sync_goes_on_after_a_failure(tmp_path: Path) -> None:
+async def test_regular_sync_goes_on_after_a_failure(backend: Backend) -> None:
     source = Source(entry("acme"))
     bad = iter([b"this is no catalog"])
     async with Upstream(source) as up:
@@ -306,7 +317,7 @@ async def test_regular_sync_goes_on_after_a_failure(tmp_path: Path) -> None:
 
         up.respond = respond
         given = {"catalog_url": url_of(up), "catalog_sync_interval": 0.02}
-        async with opened(tmp_path, **given) as desk:
+        async with opened(backend, **given) as desk:
             regular = asyncio.create_task(sync_regularly(desk))
             await up.wait_received(3)
             regular.cancel()
@@ -315,17 +326,17 @@ async def test_regular_sync_goes_on_after_a_failure(tmp_path: Path) -> None:
             assert desk.catalog is catalog.load()
 
 
-async def test_regular_sync_is_off_unless_asked_for(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_regular_sync_is_off_unless_asked_for(backend: Backend) -> None:
+    async with opened(backend) as desk:
         async with asyncio.timeout(5):
             await sync_regularly(desk)
 
 
-async def test_what_another_admin_app_just_synced_is_not_fetched_again(tmp_path: Path) -> None:
+async def test_what_another_admin_app_just_synced_is_not_fetched_again(backend: Backend) -> None:
     source = Source(entry("acme"))
     async with Upstream(source) as up:
         given = {"catalog_url": url_of(up), "catalog_sync_interval": 3600.0}
-        async with opened(tmp_path, **given) as desk:
+        async with opened(backend, **given) as desk:
             await synced(desk, up, force=True)
             later(desk, 1790)
             assert await sync_if_due(desk) is None
@@ -337,23 +348,9 @@ async def test_what_another_admin_app_just_synced_is_not_fetched_again(tmp_path:
             assert (written.actor_id, written.change["added"]) == ("schedule", 1)
 
 
-async def test_source_that_is_away_is_said_without_a_traceback(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_source_that_is_away_is_said_without_a_traceback(backend: Backend) -> None:
+    async with opened(backend) as desk:
         async with Upstream() as up:
             url = up
         with pytest.raises(FetchFailed, match="could not be reached"):
             await synced(desk, url)
-
-
-async def test_postgres_keeps_it_as_well(tmp_path: Path, postgres_url: str) -> None:
-    source = Source(entry("acme"))
-    async with opened(tmp_path, database_url=postgres_url) as desk, Upstream(source) as up:
-        await synced(desk, up, force=True)
-        assert (await synced(desk, up)).difference is None
-        row = await kept(desk)
-        assert row is not None
-        assert lzma.decompress(row.data) == source.body
-        source.put(entry("acme", TEN[:5]))
-        with pytest.raises(SyncRefused):
-            await synced(desk, up)
-        assert await kept(desk) == row

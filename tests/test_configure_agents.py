@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +18,14 @@ from gateway.resolve import resolve
 from gateway.shapes import GLOBAL, Agent
 from gateway.store.compile import revision
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, add, later, refused
 from tests.routing import CHAT, ask
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

@@ -21,6 +21,7 @@ from gateway.store import audit as store
 from gateway.store import tables
 from gateway.store.engine import open_store
 from tests import desks
+from tests.backends import Backend
 from tests.desks import KEY, add, refused, secret
 from tests.houses import wardgate
 
@@ -28,8 +29,8 @@ ROWS, HEAD = tables.audit, tables.audit_head
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

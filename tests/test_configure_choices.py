@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from admin.configure.refusals import Refusal
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL, Target
 from gateway.store import routes
+from tests.backends import Backend
 from tests.desks import KEY, add, key_of, later, opened, refused, secret, stored, table
 
 INSTANCE = "instance:tenant-1"
@@ -21,8 +21,8 @@ OTHER = "sk-ant-canary-9876543210abcdefghij"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with opened(tmp_path) as desk:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with opened(backend) as desk:
         yield desk
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +15,15 @@ from admin.permit import LOCAL
 from gateway.shapes import GLOBAL, RateLimit, Scope
 from gateway.store import scopes
 from tests import desks
+from tests.backends import Backend
 from tests.desks import add, later, refused
 
 SCOPE = "gateway:acc/gw"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,6 +15,7 @@ from gateway.store import enablement
 from gateway.store.compile import revision
 from gateway.store.enablement import StateRow
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, refused
 
 MODEL = "gpt-4o"
@@ -23,8 +23,8 @@ SLASHED = "openai/gpt-4o"  # as OpenRouter lists it
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,14 +17,15 @@ from admin.permit import LOCAL, Actor
 from gateway.shapes import GLOBAL, Route, Target
 from gateway.store.compile import revision
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, GROUP_ADMIN, add, later, refused
 
 OTHER = "group:gr_01hz1f0kw36f82k9s4nzpc4s34"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

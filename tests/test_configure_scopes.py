@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from gateway.resolve import resolve
 from gateway.shapes import GLOBAL, Target
 from gateway.store.compile import revision
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, add, later, refused
 from tests.routing import CHAT, ask
 
@@ -28,8 +28,8 @@ INSTANCE = "instance:i"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 

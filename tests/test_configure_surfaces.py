@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +15,15 @@ from admin.configure.refusals import Refusal
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL, Secret, Target
 from gateway.store import enablement, routes
+from tests.backends import Backend
 from tests.desks import GROUP, KEY, add, key_of, later, opened, refused, secret, stored, table
 
 AWS = ("AKIACANARY0123456789", "wJalrXUtnFEMI/K7MDENG+canary", "us-west-2", "session-canary-token")
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with opened(tmp_path) as desk:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with opened(backend) as desk:
         yield desk
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,6 +19,7 @@ from gateway.shapes import GLOBAL, Secret
 from gateway.store import tokens as store
 from gateway.store.compile import revision
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, GROUP_ADMIN, refused
 
 OPERATOR = "an operator's own first token"
@@ -28,8 +28,8 @@ ROOT = (Grant(SUPERADMIN, GLOBAL),)
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 
@@ -92,8 +92,8 @@ async def test_bootstrap_makes_one_token_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("text", [OPERATOR, credential.mint("wga").text], ids=["chosen", "ours"])
-async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) -> None:
-    async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:
+async def test_bootstrap_takes_the_operators_token(backend: Backend, text: str) -> None:
+    async with desks.opened(backend, bootstrap_admin_token=Secret(text.encode())) as desk:
         assert await tokens.ensure_bootstrap(desk) is None
         actor = await tokens.authenticate(desk, text)
         assert actor is not None
@@ -101,7 +101,7 @@ async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) ->
         assert await tokens.authenticate(desk, text + "x") is None
         views, _ = await tokens.page(desk, 0, 10)
         assert text[-10:] not in repr(views)
-    assert not any(text.encode() in data for data in desks.files(tmp_path).values())
+    assert text.encode() not in backend.disk()
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ async def test_bootstrap_takes_the_operators_token(tmp_path: Path, text: str) ->
         pytest.param(credential.mint("wg").text, id="a client key"),
     ],
 )
-async def test_bootstrap_refuses_what_is_no_secret(tmp_path: Path, text: str) -> None:
-    async with desks.opened(tmp_path, bootstrap_admin_token=Secret(text.encode())) as desk:
+async def test_bootstrap_refuses_what_is_no_secret(backend: Backend, text: str) -> None:
+    async with desks.opened(backend, bootstrap_admin_token=Secret(text.encode())) as desk:
         with pytest.raises(StartRefused, match="WARDGATE_BOOTSTRAP_ADMIN_TOKEN") as caught:
             await tokens.ensure_bootstrap(desk)
     assert text not in str(caught.value)
@@ -201,8 +201,8 @@ async def test_the_command_line_may_revoke_even_the_last(desk: Desk) -> None:
     await tokens.create(desk, LOCAL, "another", ROOT)
 
 
-async def test_the_operators_own_token_is_replaced_not_rotated(tmp_path: Path) -> None:
-    async with desks.opened(tmp_path, bootstrap_admin_token=Secret(OPERATOR.encode())) as desk:
+async def test_the_operators_own_token_is_replaced_not_rotated(backend: Backend) -> None:
+    async with desks.opened(backend, bootstrap_admin_token=Secret(OPERATOR.encode())) as desk:
         await tokens.ensure_bootstrap(desk)
         assert await refused(tokens.rotate(desk, LOCAL, tokens.BOOTSTRAP)) == ("managed", None)
         assert await tokens.authenticate(desk, OPERATOR) is not None

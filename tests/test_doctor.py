@@ -19,6 +19,7 @@ from gateway.process.publish import write_private
 from gateway.settings import Settings
 from gateway.snapshot import pack
 from gateway.store.engine import open_store
+from tests.backends import Backend
 from tests.desks import RING, add, opened, table
 from tests.serve import free_port
 
@@ -58,7 +59,7 @@ async def test_doctor_finds_nothing_wrong_with_a_good_installation(tmp_path: Pat
 async def test_doctor_reports_another_databases_master_key(tmp_path: Path) -> None:
     data = tmp_path / "data"
     await load_ring(Settings(data_dir=data))
-    async with opened(data):
+    async with opened(Backend(data)):
         pass
     checks = await examine(environment(data))
     [canary] = [check for check in checks if check.name == "canary"]
@@ -139,7 +140,7 @@ async def test_missing_master_key_fails_where_none_would_be_made(
 
 
 async def test_routing_table_is_compared_with_store_and_clock(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+    async with opened(Backend(tmp_path)) as desk:
         snapshot = await table(desk)
     settings = Settings(data_dir=tmp_path)
     file = tmp_path / "snapshot.sealed"
@@ -157,7 +158,7 @@ async def test_routing_table_is_compared_with_store_and_clock(tmp_path: Path) ->
 
 
 async def test_configs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+    async with opened(Backend(tmp_path)) as desk:
         settings = replace(desk.settings, allowed_upstream_cidrs=())
         good = await add(desk)
         no_key = replace(good, secret_preview="", alias="empty")
@@ -177,7 +178,7 @@ async def test_configs_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 
 
 async def test_overrides_nobody_uses_are_named(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+    async with opened(Backend(tmp_path)) as desk:
         view = await add(desk)
     urls = {"openai": "http://a/v1", "groq": "http://b/v1", "opnai": "http://c/v1"}
     settings = Settings(provider_base_urls=urls)

@@ -8,7 +8,6 @@ from base64 import b64encode
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +16,8 @@ import pytest
 from admin.demo.upstream import Received, Script, Upstream
 from admin.echo import Echo
 from gateway.masking import mask
-from tests.admin_serve import CANARY, KEY, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 
 AWS_KEY = "AKIAIOSFODNN7CANARYX"
 AWS_SECRET = f"{CANARY}/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -49,11 +49,11 @@ def test_a_key_is_heard_in_any_disguise(name: str) -> None:
 
 @pytest.mark.parametrize("name", DISGUISES)
 async def test_no_surface_repeats_what_a_provider_says_of_the_key(
-    name: str, tmp_path: Path
+    name: str, backend: Backend
 ) -> None:
     said = DISGUISES[name](KEY)
     script = Script(status=401, body=json.dumps({"error": {"message": f"no: {said}"}}).encode())
-    async with Upstream(script) as upstream, _house(tmp_path, openai=upstream.url) as app:
+    async with Upstream(script) as upstream, _house(backend, openai=upstream.url) as app:
         made = await app.call("POST", "/connections", _connection("main"))
         await app.call("PATCH", f"/llm-config/?id={made.json()['id']}", {"model": "gpt-4.1"})
         key = {"api_key": KEY}
@@ -69,10 +69,10 @@ async def test_no_surface_repeats_what_a_provider_says_of_the_key(
         ]
         assert all("401" in text for text in texts)
         assert not any(said in text or json.dumps(said)[1:-1] in text for text in texts)
-        assert CANARY.encode() not in store_bytes(tmp_path)
+        assert CANARY.encode() not in backend.disk()
 
 
-async def test_aws_credentials_do_not_come_back_as_words_or_models(tmp_path: Path) -> None:
+async def test_aws_credentials_do_not_come_back_as_words_or_models(backend: Backend) -> None:
     """Only the session token is ever sent; whoever got it may write it into its answers."""
 
     def echo(received: Received) -> Script:
@@ -86,7 +86,7 @@ async def test_aws_credentials_do_not_come_back_as_words_or_models(tmp_path: Pat
     body = {**_connection("aws", "amazon-bedrock"), "settings": settings}
     async with (
         Upstream(echo) as upstream,
-        _house(tmp_path, **{"amazon-bedrock": upstream.url}) as app,
+        _house(backend, **{"amazon-bedrock": upstream.url}) as app,
     ):
         made = await app.call("POST", "/connections", body)
         listed = await app.call("GET", "/connections/aws/models")
@@ -95,17 +95,17 @@ async def test_aws_credentials_do_not_come_back_as_words_or_models(tmp_path: Pat
         text = made.text + listed.text + audit.text + str(made.headers)
         for secret in (AWS_SECRET, SESSION, CANARY, AWS_KEY):
             assert secret not in text
-        assert CANARY.encode() not in store_bytes(tmp_path)
+        assert CANARY.encode() not in backend.disk()
 
 
-async def test_what_aws_says_of_credentials_in_general_is_repeated(tmp_path: Path) -> None:
+async def test_what_aws_says_of_credentials_in_general_is_repeated(backend: Backend) -> None:
     said = "The secret access key does not fit the access_key_id or session_token."
     script = Script(status=403, body=json.dumps({"message": said}).encode())
     keys = {"accessKeyId": AWS_KEY, "secretAccessKey": AWS_SECRET, "region": "us-east-1"}
     body = {**_connection("aws", "amazon-bedrock"), "settings": keys}
     async with (
         Upstream(script) as upstream,
-        _house(tmp_path, **{"amazon-bedrock": upstream.url}) as app,
+        _house(backend, **{"amazon-bedrock": upstream.url}) as app,
     ):
         await app.call("POST", "/connections", body)
         tested = await app.call("POST", "/connections/aws/test")
@@ -119,9 +119,9 @@ def test_a_session_token_is_masked_in_the_canonical_string_that_aws_answers_with
     assert mask(b"x ABSKQmVkcm9ja0FQSUtleS0xMjM0NTY3") == b"x ABSK...NTY3"
 
 
-def _house(folder: Path, **places: str) -> AbstractAsyncContextManager[Admin]:
+def _house(backend: Backend, **places: str) -> AbstractAsyncContextManager[Admin]:
     loopback = (ip_network("127.0.0.0/8"),)
-    return admin(folder, provider_base_urls=places, allowed_upstream_cidrs=loopback)
+    return admin(backend, provider_base_urls=places, allowed_upstream_cidrs=loopback)
 
 
 def _connection(alias: str, provider: str = "openai") -> dict[str, Any]:

@@ -10,7 +10,6 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -22,9 +21,9 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway import app, catalog
 from gateway.app import Gateway
-from gateway.settings import Settings
 from gateway.store.compile import compile_snapshot
-from tests.admin_serve import CANARY, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, Admin, admin
+from tests.backends import Backend
 from tests.serve import serving
 from tests.tongues import SCOPES, TONGUES, Config, Read
 
@@ -39,7 +38,6 @@ class Both:
     gateway: Gateway
     http: httpx2.AsyncClient
     upstream: Upstream
-    folder: Path
 
     async def serve(self) -> None:
         """Let the gateway serve from what is stored now."""
@@ -64,23 +62,23 @@ class Both:
 
 
 @contextlib.asynccontextmanager
-async def both(folder: Path, upstream: Upstream) -> AsyncIterator[Both]:
+async def both(backend: Backend, upstream: Upstream) -> AsyncIterator[Both]:
     given: dict[str, Any] = {
         "allowed_upstream_cidrs": (ip_network("127.0.0.0/8"),),
         "provider_base_urls": {"openai": f"{upstream.origin}/v1"},
     }
-    async with admin(folder, **given) as running:
+    async with admin(backend, **given) as running:
         desk = running.desk
         table = await compile_snapshot(
             desk.store, desk.ring, desk.catalog, desk.settings, desk.clock()
         )
-        settings = Settings(data_dir=folder, **given)
+        settings = backend.settings(**given)
         gateway = app.build(settings, desk.ring, catalog.load(), table)
         async with (
             serving(gateway, settings) as url,
             httpx2.AsyncClient(base_url=url, timeout=10) as http,
         ):
-            yield Both(running, gateway, http, upstream, folder)
+            yield Both(running, gateway, http, upstream)
 
 
 SQUARE = [
@@ -97,13 +95,13 @@ def test_the_square_covers_every_pair() -> None:
 
 @pytest.mark.parametrize("maker", range(len(TONGUES)))
 async def test_what_one_surface_writes_all_read_rotate_and_delete(
-    maker: int, tmp_path: Path, upstream: Upstream
+    maker: int, backend: Backend, upstream: Upstream
 ) -> None:
-    async with both(tmp_path, upstream) as world:
+    async with both(backend, upstream) as world:
         for made_by, place, erased_by in SQUARE:
             if made_by == maker:
                 await _walk(world, maker, SCOPES[place], erased_by)
-        assert CANARY.encode() not in store_bytes(tmp_path)
+        assert CANARY.encode() not in backend.disk()
 
 
 async def _walk(world: Both, maker: int, scope: str, eraser: int) -> None:

@@ -23,6 +23,7 @@ from admin import openapi
 from admin.demo.upstream import Upstream
 from admin.registry import SURFACES
 from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 
 PACKAGE = "wardgate_generated"
 LISTS = [
@@ -129,10 +130,10 @@ async def test_gateways_and_their_configs(app: Admin) -> None:
 
 
 @pytest.fixture
-async def with_openai(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Admin]:
+async def with_openai(backend: Backend, upstream: Upstream) -> AsyncIterator[Admin]:
     """An admin app for which OpenAI is the demo on this machine."""
     elsewhere = {"openai": f"{upstream.origin}/v1"}
-    async with admin(tmp_path, provider_base_urls=elsewhere) as running:
+    async with admin(backend, provider_base_urls=elsewhere) as running:
         yield running
 
 

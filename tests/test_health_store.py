@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,22 +17,20 @@ from gateway.store import tables
 from gateway.store.compile import revision
 from gateway.store.engine import Store, open_store
 from gateway.store.health import judged, keep, sweep
-from gateway.store.migrate import migrate
 from gateway.store.proofs import Proof
+from tests.backends import Backend
+from tests.desks import RING
 from tests.serve import free_port
 from tests.test_store import CONFIG, SECRET
 
 NOW = 1_750_000_000.0  # the beginning of a slot of every width but the longest
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """A migrated store of each kind, with the configs `a` and `b`."""
-    url = f"sqlite+aiosqlite:///{tmp_path / 'wardgate.db'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
-    await asyncio.to_thread(migrate, url)
-    opened = await open_store(url)
+@pytest.fixture
+async def store(backend: Backend) -> AsyncIterator[Store]:
+    """A store with the configs `a` and `b`."""
+    await backend.lay(RING)
+    opened = await open_store(backend.place)
     other = {**CONFIG, "id": "b", "alias": "b", "alias_key": "b", "is_default": False}
     async with opened.write("global") as conn:
         await conn.execute(insert(tables.provider_config), [CONFIG, other])

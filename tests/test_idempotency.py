@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -19,12 +18,12 @@ from admin.configure.idempotency import CLAIM_LASTS, KEPT_FOR, Kept
 from admin.configure.refusals import Refusal
 from admin.demo.upstream import Received, Script, Upstream
 from admin.permit import LOCAL, Actor
-from gateway.settings import Settings
 from gateway.shapes import GLOBAL, Secret
 from gateway.store import tables
 from gateway.store.idempotency import Claim
 from tests import desks
-from tests.admin_serve import CANARY, KEY, PREVIEW, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, KEY, PREVIEW, Admin, admin
+from tests.backends import Backend
 from tests.desks import later, refused, secret
 
 PROVIDERS = "/manage/v1/providers"
@@ -52,13 +51,13 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-async def app(tmp_path: Path, provider: Provider) -> AsyncIterator[Admin]:
+async def app(backend: Backend, provider: Provider) -> AsyncIterator[Admin]:
     async with (
         Upstream(provider) as upstream,
-        admin(tmp_path, provider_base_urls={"openai": upstream.url}) as running,
+        admin(backend, provider_base_urls={"openai": upstream.url}) as running,
     ):
         yield running
-    assert CANARY.encode() not in store_bytes(tmp_path)
+    assert CANARY.encode() not in backend.disk()
 
 
 async def send(
@@ -224,12 +223,10 @@ async def test_kept_answers_show_previews_and_requests_only_a_keyed_hash(app: Ad
 # From here on at the desk, whose clock is the test's: two desks on a store are two processes.
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def two(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[Desk, Desk]]:
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    async with desks.opened(tmp_path, database_url=url) as one:
-        settings = Settings(data_dir=tmp_path, database_url=url)
-        other = await open_desk(settings, desks.RING, one.catalog, one.clock)
+@pytest.fixture
+async def two(backend: Backend) -> AsyncIterator[tuple[Desk, Desk]]:
+    async with desks.opened(backend) as one:
+        other = await open_desk(backend.settings(), desks.RING, one.catalog, one.clock)
         yield one, other
         await other.aclose()
 

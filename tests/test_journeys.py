@@ -24,8 +24,9 @@ import pytest
 import pytest_asyncio
 
 from admin.demo.upstream import Received, Script, Upstream
-from tests.admin_serve import CANARY, store_bytes
+from tests.admin_serve import CANARY
 from tests.aws import ACCESS_KEY, REGION, SECRET_KEY, signed_headers
+from tests.backends import Backend
 from tests.houses import PATIENCE, Running, house
 from tests.places import CONFIGURE, CONNECTIONS, LLM, OPENAI, PROVIDERS, ROUTES, group, key
 from tests.serve import Answer, RawClient, request_bytes
@@ -136,7 +137,7 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
                 yield made
             said = running.log.read_bytes()
     assert b'"event":"request"' in said
-    kept = said + store_bytes(data)
+    kept = said + Backend(data).disk()
     assert not [text for text in (CANARY, SECRET_KEY) if text.encode() in kept]
 
 

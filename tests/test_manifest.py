@@ -19,14 +19,15 @@ from admin.manifest.reading import read
 from admin.manifest.state import read_state
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL
+from tests.backends import Backend
 from tests.desks import add, later, opened, refused, table
 from tests.houses import wardgate
 from tests.test_manifest_reading import HEAD, WHOLE
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with opened(tmp_path) as opened_desk:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with opened(backend) as opened_desk:
         yield opened_desk
 
 

@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,6 +20,8 @@ from admin.api.operations import Operation
 from admin.permit import ACTIONS, PERMISSIONS
 from admin.registry import SURFACES, served
 from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend, lent
+from tests.databases import Databases
 
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 OTHER = "group:gr_01hz1f0kw36f82k9s4nzpc4s34"
@@ -157,9 +158,13 @@ class Elsewhere:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Elsewhere]:
-    async with admin(tmp_path_factory.mktemp("elsewhere")) as app:
-        yield Elsewhere(app, await one_of_everything(app))
+async def elsewhere(
+    store_databases: Databases | None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Elsewhere]:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with lent(folder, store_databases) as backend:
+        async with admin(backend) as app:
+            yield Elsewhere(app, await one_of_everything(app))
 
 
 async def one_of_everything(app: Admin) -> dict[str, str]:
@@ -238,9 +243,9 @@ async def everything(elsewhere: Elsewhere) -> list[Any]:
     return [answer.json() for answer in answers]
 
 
-async def test_a_grant_elsewhere_and_no_grant_differ(tmp_path: Path) -> None:
+async def test_a_grant_elsewhere_and_no_grant_differ(backend: Backend) -> None:
     """404 where the action is held in another scope, 403 where it is held in none."""
-    async with admin(tmp_path) as app:
+    async with admin(backend) as app:
         await one_of_everything(app)
         manager = await app.token(("GroupAIProviders.Manage", GROUP))
         reader = await app.token(("GroupAIProviders.Read", OTHER))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -16,7 +15,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from admin.demo.upstream import Received, Script, Upstream
 from admin.registry import SURFACES
-from tests.admin_serve import CANARY, KEY, PREVIEW, Admin, admin, store_bytes
+from tests.admin_serve import CANARY, KEY, PREVIEW, Admin, admin
+from tests.backends import Backend
 
 GROUP = "group:gr_01hz1f0kw36f82k9s4nzpc4s33"
 NAMES = [
@@ -39,14 +39,14 @@ def provider(received: Received) -> Script:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[Admin]:
+async def app(backend: Backend) -> AsyncIterator[Admin]:
     """The admin app over a scripted OpenAI; no key lies in its store when it is left."""
     async with (
         Upstream(provider) as upstream,
-        admin(tmp_path, provider_base_urls={"openai": upstream.url}) as running,
+        admin(backend, provider_base_urls={"openai": upstream.url}) as running,
     ):
         yield running
-        assert CANARY.encode() not in store_bytes(tmp_path)
+        assert CANARY.encode() not in backend.disk()
 
 
 @contextlib.asynccontextmanager
@@ -205,8 +205,8 @@ async def test_only_known_names_may_be_spoken_to(
     assert answer.status_code == status, answer.text
 
 
-async def test_more_names_are_a_setting(tmp_path: Path) -> None:
-    async with admin(tmp_path, admin_hosts=("admin.example.com",)) as app:
+async def test_more_names_are_a_setting(backend: Backend) -> None:
+    async with admin(backend, admin_hosts=("admin.example.com",)) as app:
         asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         sent = {"accept": "application/json, text/event-stream", "host": "admin.example.com"}
         assert (await app.call("POST", "/mcp", asked, headers=sent)).status_code == 200

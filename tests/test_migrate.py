@@ -21,6 +21,7 @@ from gateway.store.compile import revision
 from gateway.store.engine import Connection, open_store
 from gateway.store.migrate import FOLDER, LOCK, configuration, migrate, newest, standing
 from gateway.store.tables import metadata
+from tests.backends import Backend
 from tests.copies import copied, held, opened_store
 from tests.databases import Databases, name_of
 from tests.filled import filled_desk
@@ -34,13 +35,10 @@ WAITING = (
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(backend: Backend) -> str:
     """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'data' / 'wardgate.db'}"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
+    return backend.empty()
 
 
 def differences(connection: SyncConnection) -> list[object]:

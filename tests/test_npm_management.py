@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from admin.demo.upstream import Upstream
 from tests import node
 from tests.admin_serve import ACCOUNT, KEY, PREVIEW, Admin, admin
+from tests.backends import Backend
 from tests.test_mcp import NAMES, provider
 
 pytestmark = pytest.mark.usefixtures("npm_clients")
@@ -36,10 +36,10 @@ async def test_npm_cloudflare_creates_pages_changes_and_deletes(app: Admin) -> N
     assert seen["duplicate"]["errors"][0]["path"] == ["body", "alias"]
 
 
-async def test_the_inspector_lists_and_calls_tools(tmp_path: Path) -> None:
+async def test_the_inspector_lists_and_calls_tools(backend: Backend) -> None:
     async with (
         Upstream(provider) as upstream,
-        admin(tmp_path, provider_base_urls={"openai": upstream.url}) as app,
+        admin(backend, provider_base_urls={"openai": upstream.url}) as app,
     ):
         listed = await node.inspect(f"{app.url}/mcp", app.root, "--method", "tools/list")
         assert [tool["name"] for tool in listed["tools"]] == NAMES

@@ -9,7 +9,6 @@ import hmac
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,8 @@ from starlette.responses import Response
 from admin import oidc
 from admin.permit import Actor
 from gateway.errors import Unauthorized
-from tests.admin_serve import CONFIGS, Admin, admin, new, store_bytes
+from tests.admin_serve import CONFIGS, Admin, admin, new
+from tests.backends import Backend
 from tests.issuer import (
     AUDIENCE,
     CANARY,
@@ -214,18 +214,18 @@ async def test_a_curve_of_another_algorithm_is_refused() -> None:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, issuer: Issuer) -> AsyncIterator[Admin]:
+async def house(backend: Backend, issuer: Issuer) -> AsyncIterator[Admin]:
     given: dict[str, Any] = {
         "oidc_issuer": issuer.url,
         "oidc_audience": AUDIENCE,
         "oidc_roles": ROLES,
     }
-    async with admin(folder, **given) as running:
+    async with admin(backend, **given) as running:
         yield running
 
 
-async def test_the_admin_app_takes_both_kinds_of_token(issuer: Issuer, tmp_path: Path) -> None:
-    async with house(tmp_path, issuer) as app:
+async def test_the_admin_app_takes_both_kinds_of_token(issuer: Issuer, backend: Backend) -> None:
+    async with house(backend, issuer) as app:
         token = issuer.token(email="alice@example.com")
         made = await app.call("POST", CONFIGS, new(), token=token)
         assert made.status_code == 200
@@ -240,14 +240,14 @@ async def test_the_admin_app_takes_both_kinds_of_token(issuer: Issuer, tmp_path:
         mine = f"/accounts/wardgate/ai-gateway/gateways/{GROUP}/provider_configs"
         assert (await app.call("POST", mine, new(), token=team)).status_code == 200
         assert (await app.call("GET", "/api/v1/audit", token=team)).status_code == 403
-    assert token.rpartition(".")[2].encode() not in store_bytes(tmp_path)
-    assert CANARY.encode() not in store_bytes(tmp_path)
+    assert token.rpartition(".")[2].encode() not in backend.disk()
+    assert CANARY.encode() not in backend.disk()
 
 
 async def test_who_is_known_but_mapped_to_nothing_is_forbidden(
-    issuer: Issuer, tmp_path: Path
+    issuer: Issuer, backend: Backend
 ) -> None:
-    async with house(tmp_path, issuer) as app:
+    async with house(backend, issuer) as app:
         nobody, late = issuer.token(groups=["x"]), issuer.token(exp=time.time() - 100)
         assert (await app.call("GET", CONFIGS, token=nobody)).status_code == 403
         expired = await app.call("GET", CONFIGS, token=late)
@@ -261,10 +261,10 @@ async def test_who_is_known_but_mapped_to_nothing_is_forbidden(
 
 
 async def test_an_issuer_that_is_away_costs_its_own_tokens_only(
-    issuer: Issuer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    issuer: Issuer, backend: Backend, capfd: pytest.CaptureFixture[str]
 ) -> None:
     issuer.instead["/keys"] = Response("no", 500)
-    async with house(tmp_path, issuer) as app:
+    async with house(backend, issuer) as app:
         away = await app.call("GET", CONFIGS, token=issuer.token())
         assert away.status_code == 503
         assert "identity provider" in away.text
@@ -275,9 +275,9 @@ async def test_an_issuer_that_is_away_costs_its_own_tokens_only(
 
 
 async def test_without_an_issuer_a_signed_token_is_just_an_unknown_one(
-    issuer: Issuer, tmp_path: Path
+    issuer: Issuer, backend: Backend
 ) -> None:
-    async with admin(tmp_path) as app:
+    async with admin(backend) as app:
         answer = await app.call("GET", CONFIGS, token=issuer.token())
     assert answer.status_code == 401
     assert issuer.asked == []

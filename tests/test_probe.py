@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from gateway.shapes import GLOBAL, Secret
 from gateway.store import configs as rows
 from gateway.store import proofs
 from tests import desks, probing
+from tests.backends import Backend
 from tests.certificate import certificate, server_side
 from tests.desks import KEY, add, later, refused
 from tests.probing import in_json, models, probe
@@ -25,8 +26,8 @@ from tests.serve import free_port
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with probing.desk(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with probing.desk(backend) as opened:
         yield opened
 
 
@@ -144,8 +145,8 @@ async def test_server_that_speaks_no_http_is_unreachable(desk: Desk, prober: Pro
     assert probed.outcome == "unreachable"
 
 
-async def test_address_nobody_allowed_is_not_connected_to(tmp_path: Path, prober: Prober) -> None:
-    async with desks.opened(tmp_path, allowed_upstream_cidrs=()) as desk, Upstream() as upstream:
+async def test_address_nobody_allowed_is_not_connected_to(backend: Backend, prober: Prober) -> None:
+    async with desks.opened(backend, allowed_upstream_cidrs=()) as desk, Upstream() as upstream:
         key = Secret(KEY.encode())
         target = Offered(
             provider="custom:mine",
@@ -180,18 +181,18 @@ async def test_server_without_tls_is_told_apart(desk: Desk, prober: Prober) -> N
 
 
 @pytest.mark.parametrize(
-    "script",
+    "make",
     [
-        Script(before_head=asyncio.Event()),
-        replace(models("gpt-a"), cut_at=5, cut="stall"),
-        replace(models("gpt-a"), chunks=[b"x"] * 100, delay=0.01),
+        lambda: Script(before_head=asyncio.Event()),  # an event is of one test's loop
+        lambda: replace(models("gpt-a"), cut_at=5, cut="stall"),
+        lambda: replace(models("gpt-a"), chunks=[b"x"] * 100, delay=0.01),
     ],
     ids=["no head", "stalls in the body", "drips"],
 )
 async def test_silence_and_dripping_end_in_time(
-    tmp_path: Path, prober: Prober, script: Script
+    backend: Backend, prober: Prober, make: Callable[[], Script]
 ) -> None:
-    async with desks.opened(tmp_path, probe_timeout=0.1) as desk, Upstream(script) as upstream:
+    async with desks.opened(backend, probe_timeout=0.1) as desk, Upstream(make()) as upstream:
         view = await add(desk, base_url=upstream.url)
         async with asyncio.timeout(2):
             probed = await prober.stored(desk, view.id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from admin.demo.upstream import Received, Script, Upstream
 from admin.probe import MOST_PAGES, Prober
 from gateway.shapes import Secret
 from tests import desks, probing
+from tests.backends import Backend
 from tests.desks import KEY, add
 from tests.probing import in_json, models, probe
 from tests.serve import free_port
@@ -22,8 +22,8 @@ AWS = "AKIACANARY0123456789::canary/secret+0123456789abcdef::us-east-1"
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with probing.desk(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with probing.desk(backend) as opened:
         yield opened
 
 
@@ -166,14 +166,14 @@ async def test_reference_is_read_when_it_is_used(desk: Desk, prober: Prober) -> 
 
 
 async def test_operators_override_decides_where_the_probe_goes(
-    tmp_path: Path, prober: Prober
+    backend: Backend, prober: Prober
 ) -> None:
     async with Upstream(models("a")) as upstream:
         given: dict[str, Any] = {
             "provider_base_urls": {"openai": upstream.url},
             "allowed_upstream_cidrs": (),
         }
-        async with desks.opened(tmp_path, **given) as desk:
+        async with desks.opened(backend, **given) as desk:
             view = await add(desk)
             assert (await prober.stored(desk, view.id)).ok
         assert len(upstream.received) == 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ import pytest
 
 from admin.demo.upstream import Upstream
 from tests.admin_serve import ACCOUNT, Admin
+from tests.backends import Backend
 from tests.connecting import reaching
 from tests.probing import models
 
@@ -50,10 +50,10 @@ LLM = {
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Admin]:
+async def house(backend: Backend) -> AsyncIterator[Admin]:
     """An admin app; its providers list what the documents name."""
     listed = models("gpt-4o", "text-embedding-3-small", MODEL)
-    async with Upstream(listed) as upstream, reaching(tmp_path, upstream) as running:
+    async with Upstream(listed) as upstream, reaching(backend, upstream) as running:
         yield running
 
 

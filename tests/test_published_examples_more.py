@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL, PERMISSIONS
 from admin.registry import SURFACES
 from tests.admin_serve import Admin, admin
+from tests.backends import Backend
 from tests.docs_tables import ROOT
 from tests.probing import models as listing
 from tests.providing import GROUP, LIST, MANAGE, OPENAI, TYPE_ID, agent, config, counted, route
@@ -80,7 +80,7 @@ AI_PROVIDERS = (
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[Admin]:
+async def house(backend: Backend) -> AsyncIterator[Admin]:
     """An admin app; every provider of the documents is one upstream that takes any key."""
     async with Upstream(listing("gpt-4o")) as upstream:
         elsewhere = dict.fromkeys(("openai", "anthropic", "groq", "fireworks-ai"), upstream.url)
@@ -90,7 +90,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Admin]:
         }
         elsewhere |= {"amazon-bedrock": upstream.origin}
         given: dict[str, Any] = {"allowed_upstream_cidrs": LOOPBACK}
-        async with admin(tmp_path, provider_base_urls=elsewhere, **given) as running:
+        async with admin(backend, provider_base_urls=elsewhere, **given) as running:
             yield running
 
 

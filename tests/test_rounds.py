@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
@@ -17,14 +16,15 @@ from admin.rounds import AT_ONCE, Rounds
 from gateway.errors import StartRefused
 from gateway.settings import Settings
 from gateway.shapes import GLOBAL
+from tests.backends import Backend
 from tests.desks import add, later, opened
 
 INTERVAL = 60.0
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with opened(tmp_path) as made:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with opened(backend) as made:
         yield made
 
 

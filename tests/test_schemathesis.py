@@ -38,8 +38,9 @@ from gateway.errors import UpstreamError
 from gateway.settings import Settings
 from gateway.upstream.seam import Answer, Engine, Outbound
 from tests.admin_serve import CANARY, KEY, Admin, admin
+from tests.backends import Backend
 
-EXAMPLES = 500 if os.environ.get("SOAK") else 25
+SOAK = os.environ.get("SOAK")
 ROWS = [(surface, row) for surface, rows in SURFACES for row in rows]
 # Credentials are the test's own: what becomes of wrong ones is in test_matrix.py.
 CONFIG = {"generation": {"with-security-parameters": False, "database": "none"}}
@@ -88,20 +89,22 @@ class World:
     upstream: Upstream
     prober: Tethered
     http: requests.Session
+    examples: int
     examined: dict[str, set[int]] = field(default_factory=dict)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+async def world(shared_backend: Backend) -> AsyncIterator[World]:
     async with Upstream() as upstream:
         elsewhere = dict.fromkeys(catalog.load().providers, f"{upstream.origin}/v1")
         given = {"provider_base_urls": elsewhere, "probe_timeout": 2.0}
         given["allowed_upstream_cidrs"] = (ip_network("127.0.0.0/8"),)
         prober = Tethered()
-        folder = tmp_path_factory.mktemp("schemathesis")
-        async with admin(folder, prober=prober, **given) as app:
+        async with admin(shared_backend, prober=prober, **given) as app:
             with requests.Session() as http:
-                running = World(app, upstream, prober, http)
+                # The same examples, only fewer: to think them up is what takes the time.
+                examples = 25 if shared_backend.databases is None else 8
+                running = World(app, upstream, prober, http, examples)
                 yield running
     # Examples that never get past the first check prove little.
     done = [name for name, statuses in running.examined.items() if min(statuses) < 300]
@@ -196,8 +199,8 @@ def examine(world: World, surface: Surface, row: Operation, values: Mapping[str,
     )
 
     @settings(
-        max_examples=EXAMPLES,
-        derandomize=not os.environ.get("SOAK"),
+        max_examples=500 if SOAK else world.examples,
+        derandomize=not SOAK,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),

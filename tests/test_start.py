@@ -28,6 +28,7 @@ from gateway.shapes import Secret
 from gateway.snapshot import pack, still_holds
 from gateway.store.glance import glance
 from gateway.vault import KeyRing
+from tests.backends import Backend
 from tests.catalogs import Source as CatalogSource
 from tests.catalogs import entry, synced
 from tests.desks import RING, add, opened, table
@@ -128,10 +129,10 @@ async def test_table_does_not_hold_in_another_history_of_the_same_length(tmp_pat
     async with left(one):
         pass
     shutil.copytree(one, other)
-    async with opened(one) as desk:
+    async with opened(Backend(one)) as desk:
         await add(desk, alias="one")
         await publish(desk)
-    async with opened(other) as desk:
+    async with opened(Backend(other)) as desk:
         await add(desk, alias="other")
         shutil.copy(one / "snapshot.sealed", other / "snapshot.sealed")
         assert not holds(desk)
@@ -235,13 +236,13 @@ async def test_command_leaves_no_table_that_a_start_would_refuse(tmp_path: Path)
     for number, refused in enumerate(REFUSED):
         folder = tmp_path / str(number)
         folder.mkdir()
-        async with opened(folder, **refused) as desk:
+        async with opened(Backend(folder), **refused) as desk:
             await leave_table(desk)
             assert not (folder / "snapshot.sealed").exists()
 
 
 async def test_command_that_can_leave_no_table_goes_on(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+    async with opened(Backend(tmp_path)) as desk:
         (tmp_path / "snapshot.sealed").mkdir()
         await leave_table(desk)
         assert not holds(desk)

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from admin.api.ai_provider_problems import AI_PROVIDERS
+from tests.backends import Backend
 from tests.places import CONNECTIONS, LLM, OPENAI, PROVIDERS, ROUTES, Place, group, key, world
 
 # By surface, 1 to 5; None: nothing that can be sent to it leads there.
@@ -116,9 +117,9 @@ CELLS = [
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+async def ground(shared_backend: Backend) -> AsyncIterator[Ground]:
     """A scope with something to stumble over in each way; no refusal changed anything in it."""
-    async with world(tmp_path_factory.mktemp("statuses")) as running:
+    async with world(shared_backend) as running:
         at = Place(running, group(100))
         plain = await at.add("default")
         await at.add("default", "anthropic")

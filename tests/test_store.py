@@ -18,6 +18,7 @@ from gateway.store.compile import revision
 from gateway.store.engine import Store, open_store
 from gateway.store.migrate import migrate
 from gateway.vault import KeyRing
+from tests.backends import Backend
 
 OLD, NEW = ("old", bytes(range(32))), ("new", bytes(range(1, 33)))
 CONFIG: dict[str, Any] = {
@@ -95,12 +96,9 @@ BROKEN: list[tuple[Table, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    """A migrated store of each kind."""
-    url = f"sqlite+aiosqlite:///{tmp_path / 'wardgate.db'}"
-    if request.param == "postgresql":
-        url = request.getfixturevalue("postgres_url")
+@pytest.fixture
+async def store(backend: Backend) -> AsyncIterator[Store]:
+    url = backend.empty()
     await asyncio.to_thread(migrate, url)
     opened = await open_store(url)
     yield opened
@@ -260,8 +258,8 @@ async def test_sqlite_is_durable_and_keeps_its_references(tmp_path: Path) -> Non
     await store.aclose()
 
 
-async def test_two_stores_write_to_one_file(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'wardgate.db'}"
+async def test_two_stores_write_to_one_database(backend: Backend) -> None:
+    url = backend.empty()
     await asyncio.to_thread(migrate, url)
     stores = [await open_store(url) for _ in range(2)]
 

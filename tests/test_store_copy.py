@@ -10,7 +10,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from gateway.store.compile import compile_snapshot
 from gateway.store.migrate import migrate
 from gateway.store.transfer import PASSING, copy
 from tests import desks
+from tests.backends import Backend
 from tests.copies import (
     NEVER,
     broken_off,
@@ -43,14 +43,10 @@ TIMES = 60 if os.environ.get("SOAK") else 2
 Place = Callable[[], str]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+@pytest.fixture
+def place(backend: Backend) -> Place:
     """Each call gives the URL of an empty database, all of one kind."""
-    if request.param == "postgresql":
-        made: Place = request.getfixturevalue("new_postgres")
-        return made
-    numbers = count(1)
-    return lambda: f"sqlite+aiosqlite:///{tmp_path / f'target-{next(numbers)}' / 'wardgate.db'}"
+    return backend.empty
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from admin.cli.main import wardgate as commands
 from admin.configure.desk import Desk
 from gateway.errors import StartRefused
 from gateway.store import sealed
-from gateway.store.migrate import migrate
+from gateway.store.migrate import make_file, migrate
 from gateway.store.transfer import copy
 from gateway.vault import KeyRing
+from tests.backends import Backend
 from tests.copies import copied, held, in_file, opened_store, opened_target, started
 from tests.desks import RING
 from tests.filled import contents, filled_desk
@@ -35,13 +36,10 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         yield made
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(backend: Backend) -> str:
     """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite+aiosqlite:///{tmp_path / 'target' / 'wardgate.db'}"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
+    return backend.empty()
 
 
 async def run(url: str, *statements: str) -> None:
@@ -71,8 +69,8 @@ async def test_a_target_that_was_started_with(desk: Desk, url: str, tmp_path: Pa
     assert await held(url) == before
 
 
-async def test_the_tables_of_something_else(desk: Desk, url: str, tmp_path: Path) -> None:
-    (tmp_path / "target").mkdir()
+async def test_the_tables_of_something_else(desk: Desk, url: str) -> None:
+    make_file(url)
     await run(url, "CREATE TABLE theirs (id INTEGER)")
     with pytest.raises(StartRefused, match="something else"):
         await copied(desk.store, url)

@@ -16,6 +16,7 @@ import pytest
 
 from admin.demo.upstream import Upstream
 from tests.admin_serve import Admin
+from tests.backends import Backend
 from tests.connecting import AWS, config, made, reaching
 from tests.docs_tables import ROOT
 from tests.probing import models
@@ -54,9 +55,9 @@ def _read(request: str, status: str, answer: str | None) -> Exchange:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-async def test_exchanges_go_as_the_page_says(page: Path, tmp_path: Path) -> None:
+async def test_exchanges_go_as_the_page_says(page: Path, backend: Backend) -> None:
     listed = models("gpt-4o", "text-embedding-3-small", "claude-sonnet-4-20250514")
-    async with Upstream(listed) as upstream, reaching(tmp_path, upstream) as app:
+    async with Upstream(listed) as upstream, reaching(backend, upstream) as app:
         bedrock = await _stage(app)
         for one in exchanges(page):
             path = one.path.replace("{bedrock}", bedrock)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from admin.configure import configs
@@ -12,6 +10,7 @@ from admin.stored import every_config
 from admin.take_in import PARTS, Taken, find, key_variables, owner, take_in
 from gateway import catalog, credential
 from gateway.shapes import GLOBAL
+from tests.backends import Backend
 from tests.desks import add, key_of, opened
 
 CATALOG = catalog.load()
@@ -100,9 +99,9 @@ def test_find_leaves_credentials_that_expire() -> None:
     assert found.why_not == "AWS_SESSION_TOKEN is set: these credentials expire"
 
 
-async def test_a_key_of_ours_is_not_taken_for_the_providers(tmp_path: Path) -> None:
+async def test_a_key_of_ours_is_not_taken_for_the_providers(backend: Backend) -> None:
     key = credential.mint("wg").text
-    async with opened(tmp_path) as desk:
+    async with opened(backend) as desk:
         [taken] = await take_in(desk, {"OPENAI_API_KEY": key})
         assert [view async for view in every_config(desk, GLOBAL)] == []
     assert taken.why_not == "OPENAI_API_KEY holds a Wardgate key, not the provider's"
@@ -119,17 +118,17 @@ def test_every_provider_with_parts_is_in_the_catalog_and_names_its_variables() -
         assert set(found[0].settings) == set(parts.settings)
 
 
-async def test_take_in_stores_aws_credentials_to_sign_with(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_take_in_stores_aws_credentials_to_sign_with(backend: Backend) -> None:
+    async with opened(backend) as desk:
         assert [taken.why_not for taken in await take_in(desk, AWS)] == [""]
         [view] = [view async for view in every_config(desk, GLOBAL)]
         assert (view.provider, view.auth_type) == ("amazon-bedrock", "aws_sigv4")
         assert view.settings == {"region": "eu-west-1"}
 
 
-async def test_take_in_stores_default_configs_and_says_which(tmp_path: Path) -> None:
+async def test_take_in_stores_default_configs_and_says_which(backend: Backend) -> None:
     env = {"OPENAI_API_KEY": OPENAI, "AZURE_API_KEY": AZURE, "AZURE_RESOURCE_NAME": "mine"}
-    async with opened(tmp_path) as desk:
+    async with opened(backend) as desk:
         taken = await take_in(desk, env)
         assert taken == [
             Taken("azure", ("AZURE_API_KEY", "AZURE_RESOURCE_NAME")),
@@ -143,17 +142,17 @@ async def test_take_in_stores_default_configs_and_says_which(tmp_path: Path) -> 
         assert await key_of(desk, views[1].id) == OPENAI
 
 
-async def test_take_in_keeps_no_value_in_its_memory(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_take_in_keeps_no_value_in_its_memory(backend: Backend) -> None:
+    async with opened(backend) as desk:
         await take_in(desk, {"OPENAI_API_KEY": OPENAI})
-    memory = tmp_path / "taken-in.json"
+    memory = backend.folder / "taken-in.json"
     assert memory.read_text() == '["OPENAI_API_KEY"]\n'
     assert memory.stat().st_mode & 0o777 == 0o600
 
 
-async def test_deleted_config_does_not_come_back_at_the_next_start(tmp_path: Path) -> None:
+async def test_deleted_config_does_not_come_back_at_the_next_start(backend: Backend) -> None:
     env = {"OPENAI_API_KEY": OPENAI}
-    async with opened(tmp_path) as desk:
+    async with opened(backend) as desk:
         await take_in(desk, env)
         [view] = [view async for view in every_config(desk)]
         await configs.delete(desk, LOCAL, view.id, GLOBAL)
@@ -161,32 +160,34 @@ async def test_deleted_config_does_not_come_back_at_the_next_start(tmp_path: Pat
         assert [view async for view in every_config(desk)] == []
 
 
-async def test_key_exported_after_the_first_start_is_taken_in_at_the_next(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_key_exported_after_the_first_start_is_taken_in_at_the_next(backend: Backend) -> None:
+    async with opened(backend) as desk:
         assert await take_in(desk, {}) == []
         assert await take_in(desk, {"OPENAI_API_KEY": OPENAI}) == [
             Taken("openai", ("OPENAI_API_KEY",))
         ]
 
 
-async def test_take_in_leaves_configs_that_are_there_alone(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_take_in_leaves_configs_that_are_there_alone(backend: Backend) -> None:
+    async with opened(backend) as desk:
         view = await add(desk, alias="mine")
         [taken] = await take_in(desk, {"OPENAI_API_KEY": "sk-proj-another-0123456789abcdef"})
         assert taken == Taken("openai", ("OPENAI_API_KEY",), earlier=True)
         assert [found.id async for found in every_config(desk)] == [view.id]
 
 
-async def test_next_start_finds_what_the_first_took_in(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+async def test_next_start_finds_what_the_first_took_in(backend: Backend) -> None:
+    async with opened(backend) as desk:
         await take_in(desk, {"OPENAI_API_KEY": OPENAI})
         [taken] = await take_in(desk, {"OPENAI_API_KEY": OPENAI})
         assert taken.earlier
 
 
-async def test_value_the_desk_refuses_is_said_and_does_not_stop_the_others(tmp_path: Path) -> None:
+async def test_value_the_desk_refuses_is_said_and_does_not_stop_the_others(
+    backend: Backend,
+) -> None:
     env = {"ANTHROPIC_API_KEY": "sk-ant-...abcd", "OPENAI_API_KEY": OPENAI}
-    async with opened(tmp_path) as desk:
+    async with opened(backend) as desk:
         first, second = await take_in(desk, env)
         assert (first.provider, bool(first.why_not)) == ("anthropic", True)
         assert second == Taken("openai", ("OPENAI_API_KEY",))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from gateway.shapes import GLOBAL
 from gateway.store import proofs
 from gateway.store.compile import revision
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, GROUP_ADMIN, KEY, add, key_of, refused, secret
 from tests.serve import free_port
 
@@ -30,10 +30,10 @@ LISTED = Script(body=b'{"data": [{"id": "gpt-a"}]}')
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with desks.opened(tmp_path) as opened:
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
-    content = b"".join(desks.files(tmp_path).values())
+    content = backend.disk()
     assert not [key for key in (KEY, GOOD, BAD) if key.encode() in content]
 
 

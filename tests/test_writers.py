@@ -10,13 +10,13 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from admin.configure import audit
 from gateway.store.compile import revision
 from tests.admin_serve import CONFIGS, Admin, admin, new
+from tests.backends import Backend
 from tests.desks import table
 
 SOAK = os.environ.get("SOAK")
@@ -24,14 +24,10 @@ WRITERS = 8
 TIMES = 200 if SOAK else 40
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def apps(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Admin]]:
+@pytest.fixture
+async def apps(backend: Backend) -> AsyncIterator[list[Admin]]:
     """Two admin apps on one store, which know of each other by its locks only."""
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    async with (
-        admin(tmp_path, database_url=url) as one,
-        admin(tmp_path, database_url=url) as other,
-    ):
+    async with admin(backend) as one, admin(backend) as other:
         yield [one, other]
 
 

@@ -1,10 +1,9 @@
-"""The desk's nouns on a real PostgreSQL: the same statements, and writers that cross each other."""
+"""The desk's nouns from making to deleting, and writers that cross each other."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from pathlib import Path
 
 import pytest
 
@@ -19,16 +18,16 @@ from admin.configure.tokens import TokenChange
 from admin.permit import LOCAL, SUPERADMIN, Actor, Grant
 from gateway.shapes import GLOBAL, Target
 from tests import desks
+from tests.backends import Backend
 from tests.desks import GROUP, add
 
 ROOT = (Grant(SUPERADMIN, GLOBAL),)
 SOMEBODY = Actor("a", "an admin", ROOT)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def desk(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Desk]:
-    url = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    async with desks.opened(tmp_path, database_url=url) as opened:
+@pytest.fixture
+async def desk(backend: Backend) -> AsyncIterator[Desk]:
+    async with desks.opened(backend) as opened:
         yield opened
 
 
