@@ -135,6 +135,20 @@ def redis_url(shared_redis: Server) -> str:
     return servers.redis_url(shared_redis)
 
 
+@pytest.fixture(params=["memory", "redis"])
+def limits_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where limits are counted, as `redis_url` says it: in this process, or in a Redis."""
+    if request.param == "memory":
+        yield ""
+        return
+    server: Server = request.getfixturevalue("shared_redis")
+    servers.redis_command(server.port, "CONFIG RESETSTAT")
+    yield request.getfixturevalue("redis_url")
+    # With Redis away limits are counted here as well: nothing else would tell.
+    asked = servers.redis_command(server.port, "INFO commandstats")
+    assert b"cmdstat_eval" in asked or b"cmdstat_get" in asked
+
+
 @pytest.fixture(scope="session")
 def shared_postgres() -> Iterator[Server]:
     with servers.postgres_server() as server:

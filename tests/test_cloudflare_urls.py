@@ -249,12 +249,14 @@ async def test_refusals_come_in_the_dialect_of_the_path(stage: Stage) -> None:
     assert stage.upstream.received == []
 
 
-async def test_limit_of_the_gateway_is_a_rate_limit_error(capfd: Captured) -> None:
+async def test_limit_of_the_gateway_is_a_rate_limit_error(capfd: Captured, limits_url: str) -> None:
     def fill(world: World, upstream: Upstream) -> None:
         put_gateway(world, upstream)
         world.gateways[SCOPE] = RateLimit(1, 60)
 
-    async with staged(capfd, fill, clock=lambda: 1_000.0) as stage:
+    async with staged(
+        capfd, fill, clock=lambda: 1_000.0, settings={"redis_url": limits_url}
+    ) as stage:
         async with open_ai(stage, "compat") as client:
             await client.chat.completions.create(model=f"openai/{MODEL}", messages=HI)
         async with claude(stage) as other:

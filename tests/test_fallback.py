@@ -264,8 +264,9 @@ async def test_a_model_of_the_list_can_be_the_routes_name() -> None:
         assert json.loads(one.body)["id"] == "smart"
 
 
-async def test_the_trace_shows_the_route_and_asks_nobody() -> None:
-    async with rig(None, good(), limits={0: RateLimit(1, 3600)}) as at:
+async def test_the_trace_shows_the_route_and_asks_nobody(limits_url: str) -> None:
+    limits = {0: RateLimit(1, 3600)}
+    async with rig(None, good(), limits=limits, redis_url=limits_url) as at:
         body = b'{"model":"smart"}'
         told = await at.client.request(
             "POST",

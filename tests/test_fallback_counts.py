@@ -9,8 +9,8 @@ from tests.rig import failing, good, rig
 LIMIT = RateLimit(1, 3600)
 
 
-async def test_a_target_whose_own_limit_is_used_up_is_passed_over() -> None:
-    async with rig(good(), good(), limits={0: LIMIT}) as at:
+async def test_a_target_whose_own_limit_is_used_up_is_passed_over(limits_url: str) -> None:
+    async with rig(good(), good(), limits={0: LIMIT}, redis_url=limits_url) as at:
         first, second = await at.ask(), await at.ask()
         assert [first.header(b"wardgate-config"), second.header(b"wardgate-config")] == [
             b"t0",
@@ -19,8 +19,8 @@ async def test_a_target_whose_own_limit_is_used_up_is_passed_over() -> None:
         assert at.counts == [1, 1]
 
 
-async def test_the_limit_of_the_last_target_is_told() -> None:
-    async with rig(good(), good(), limits={0: LIMIT, 1: LIMIT}) as at:
+async def test_the_limit_of_the_last_target_is_told(limits_url: str) -> None:
+    async with rig(good(), good(), limits={0: LIMIT, 1: LIMIT}, redis_url=limits_url) as at:
         answers = [await at.ask() for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 429]
         assert answers[2].header(b"retry-after") is not None
@@ -28,21 +28,25 @@ async def test_the_limit_of_the_last_target_is_told() -> None:
         assert at.counts == [1, 1]
 
 
-async def test_the_keys_own_limit_ends_the_request() -> None:
-    async with rig(good(), good(), client={"limit": LIMIT}) as at:
+async def test_the_keys_own_limit_ends_the_request(limits_url: str) -> None:
+    async with rig(good(), good(), client={"limit": LIMIT}, redis_url=limits_url) as at:
         assert [(await at.ask()).status for _ in range(2)] == [200, 429]
         assert at.counts == [1, 0]
 
 
-async def test_a_request_counts_once_against_its_key_however_many_targets_it_tries() -> None:
+async def test_a_request_counts_once_against_its_key_however_many_targets_it_tries(
+    limits_url: str,
+) -> None:
     two = RateLimit(2, 3600)
-    async with rig(failing(), failing(), good(), client={"limit": two}) as at:
+    async with rig(failing(), failing(), good(), client={"limit": two}, redis_url=limits_url) as at:
         assert [(await at.ask()).status for _ in range(3)] == [200, 200, 429]
         assert at.counts == [2, 2, 2]
 
 
-async def test_every_target_that_was_tried_counts_against_its_own_limit() -> None:
-    async with rig(failing(), good(), limits={0: LIMIT, 1: RateLimit(2, 3600)}) as at:
+async def test_every_target_that_was_tried_counts_against_its_own_limit(limits_url: str) -> None:
+    async with rig(
+        failing(), good(), limits={0: LIMIT, 1: RateLimit(2, 3600)}, redis_url=limits_url
+    ) as at:
         assert [(await at.ask()).status for _ in range(3)] == [200, 200, 429]
         assert at.counts == [1, 2]
 
@@ -74,7 +78,7 @@ async def test_a_request_is_counted_once_by_the_target_that_answered() -> None:
     assert (served_by("custom:t0"), served_by("custom:t1")) == (before[0], before[1] + 1)
 
 
-async def test_a_target_that_was_not_asked_is_not_timed() -> None:
+async def test_a_target_that_was_not_asked_is_not_timed(limits_url: str) -> None:
     def timed() -> float:
         labels = {"gen_ai_operation_name": "chat", "gen_ai_provider_name": "custom:t1"}
         return sum(
@@ -84,7 +88,7 @@ async def test_a_target_that_was_not_asked_is_not_timed() -> None:
             if sample.name.endswith("_count") and labels.items() <= sample.labels.items()
         )
 
-    async with rig(failing(), good(), limits={1: LIMIT}) as at:
+    async with rig(failing(), good(), limits={1: LIMIT}, redis_url=limits_url) as at:
         assert (await at.ask()).status == 200
         before = timed()
         assert (await at.ask()).status == 429

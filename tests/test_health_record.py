@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
@@ -51,13 +52,15 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def opened(fill: Callable[[World], object] = lambda world: None) -> AsyncIterator[House]:
+async def opened(
+    fill: Callable[[World], object] = lambda world: None, **settings: Any
+) -> AsyncIterator[House]:
     async with Upstream() as upstream:
         world = World()
         config = world.config("openai", upstream.url)
         fill(world)
         key = world.key()
-        async with served(world, idle_timeout=0.1) as running:
+        async with served(world, idle_timeout=0.1, **settings) as running:
             yield House(upstream, world, config, running, key)
 
 
@@ -161,11 +164,11 @@ async def test_client_that_leaves_blames_nobody() -> None:
     assert sum(counts.first.values()) == 1
 
 
-async def test_what_the_gateway_refuses_says_nothing_of_the_provider() -> None:
+async def test_what_the_gateway_refuses_says_nothing_of_the_provider(limits_url: str) -> None:
     def limit(world: World) -> None:
         world.configs[0] = replace(world.configs[0], limit=RateLimit(1, 60))
 
-    async with opened(limit) as house:
+    async with opened(limit, redis_url=limits_url) as house:
         ok = Script(headers=JSON, body=b"{}")
         assert [await house.chat(ok), await house.chat(ok)] == [200, 429]
         assert await house.ask(chat("wg_nobody_x", stream=False)) == 401

@@ -1,9 +1,13 @@
-"""Limits in one process: who is admitted, who is refused, and what a refusal says."""
+"""Limits of one process: who is admitted, who is refused, and what a refusal says.
+
+Counted in the process and in Redis; what many share is in test_limit_redis.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +28,21 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def limiter(clock: Clock, limits_url: str) -> AsyncIterator[Limiter]:
+    """It counts in this process, or in Redis, of which it has nothing to complain."""
+    said = list[str]()
+    made = Limiter(clock, redis_url=limits_url, say=said.append)
+    yield made
+    await made.aclose()
+    assert said == []
 
 
 def client(limit: RateLimit | None = None, name: str = "key1") -> Client:
@@ -82,9 +101,8 @@ async def test_exactly_fifty_of_five_hundred_are_admitted_in_one_window() -> Non
     assert await admitted(limiter, 500, what=config(RateLimit(50, 60))) == 50
 
 
-async def test_a_fixed_window_ends_with_the_clocks_minute() -> None:
-    clock, what = Clock(), config(RateLimit(3, 60))
-    limiter = Limiter(clock)
+async def test_a_fixed_window_ends_with_the_clocks_minute(limiter: Limiter, clock: Clock) -> None:
+    what = config(RateLimit(3, 60))
     assert await admitted(limiter, 5, what=what) == 3
     clock.now += 59.999 - START % 60
     assert await admitted(limiter, 5, what=what) == 0
@@ -92,9 +110,10 @@ async def test_a_fixed_window_ends_with_the_clocks_minute() -> None:
     assert await admitted(limiter, 5, what=what) == 3
 
 
-async def test_a_sliding_window_admits_again_when_the_oldest_leaves_it() -> None:
-    clock, what = Clock(), config(RateLimit(2, 60, "sliding"))
-    limiter = Limiter(clock)
+async def test_a_sliding_window_admits_again_when_the_oldest_leaves_it(
+    limiter: Limiter, clock: Clock
+) -> None:
+    what = config(RateLimit(2, 60, "sliding"))
     assert await admitted(limiter, 1, what=what) == 1
     clock.now += 50
     assert await admitted(limiter, 3, what=what) == 1
@@ -104,8 +123,8 @@ async def test_a_sliding_window_admits_again_when_the_oldest_leaves_it() -> None
     assert await admitted(limiter, 3, what=what) == 0
 
 
-async def test_a_refusal_says_which_limit_and_for_how_long() -> None:
-    limiter, what = Limiter(Clock()), config(RateLimit(1, 60))
+async def test_a_refusal_says_which_limit_and_for_how_long(limiter: Limiter) -> None:
+    what = config(RateLimit(1, 60))
     await limiter.admit(client(), None, what)
     error = await refusal(limiter, client(), None, what)
     assert error.limit == LimitFacts("config", 1, 0, 60 - START % 60, 60)
@@ -114,9 +133,10 @@ async def test_a_refusal_says_which_limit_and_for_how_long() -> None:
     assert "1 requests per 60 s" in error.message
 
 
-async def test_a_sliding_refusal_says_when_the_oldest_leaves() -> None:
-    clock, what = Clock(), config(RateLimit(1, 60, "sliding"))
-    limiter = Limiter(clock)
+async def test_a_sliding_refusal_says_when_the_oldest_leaves(
+    limiter: Limiter, clock: Clock
+) -> None:
+    what = config(RateLimit(1, 60, "sliding"))
     await limiter.admit(client(), None, what)
     clock.now += 45
     error = await refusal(limiter, client(), None, what)
@@ -124,9 +144,10 @@ async def test_a_sliding_refusal_says_when_the_oldest_leaves() -> None:
 
 
 @pytest.mark.parametrize("technique", ["fixed", "sliding"])
-async def test_a_refusal_by_one_limit_consumes_from_no_other(technique: str) -> None:
+async def test_a_refusal_by_one_limit_consumes_from_no_other(
+    limiter: Limiter, technique: str
+) -> None:
     wide = RateLimit(100, 60, "sliding" if technique == "sliding" else "fixed")
-    limiter = Limiter(Clock())
     who, where = client(wide), gateway(wide)
     what = config(RateLimit(10, 60, wide.technique))
     assert await admitted(limiter, 60, who, where, what) == 10
@@ -138,8 +159,8 @@ async def test_a_refusal_by_one_limit_consumes_from_no_other(technique: str) -> 
     ]
 
 
-async def test_limits_are_asked_client_first_then_gateway_then_config() -> None:
-    limiter, one = Limiter(Clock()), RateLimit(1, 60)
+async def test_limits_are_asked_client_first_then_gateway_then_config(limiter: Limiter) -> None:
+    one = RateLimit(1, 60)
     who, where, what = client(one), gateway(one), config(one)
     await limiter.admit(who, where, what)
     for asked, policy in (
@@ -152,28 +173,27 @@ async def test_limits_are_asked_client_first_then_gateway_then_config() -> None:
         assert error.limit.policy == policy
 
 
-async def test_a_bucket_belongs_to_the_configs_id() -> None:
-    limiter, limit = Limiter(Clock()), RateLimit(5, 60)
+async def test_a_bucket_belongs_to_the_configs_id(limiter: Limiter) -> None:
+    limit = RateLimit(5, 60)
     assert await admitted(limiter, 5, what=config(limit)) == 5
     assert await admitted(limiter, 5, what=config(limit, alias="renamed")) == 0
     assert await admitted(limiter, 9, what=config(limit, name="config2")) == 5
 
 
-async def test_a_key_and_a_config_of_one_id_have_buckets_of_their_own() -> None:
-    limiter, limit = Limiter(Clock()), RateLimit(5, 60)
+async def test_a_key_and_a_config_of_one_id_have_buckets_of_their_own(limiter: Limiter) -> None:
+    limit = RateLimit(5, 60)
     assert await admitted(limiter, 9, client(limit, "same")) == 5
     assert await admitted(limiter, 9, what=config(limit, "same")) == 5
 
 
-async def test_a_changed_amount_keeps_what_was_admitted() -> None:
-    limiter = Limiter(Clock())
+async def test_a_changed_amount_keeps_what_was_admitted(limiter: Limiter) -> None:
     assert await admitted(limiter, 9, what=config(RateLimit(4, 60))) == 4
     assert await admitted(limiter, 9, what=config(RateLimit(6, 60))) == 2
     assert await admitted(limiter, 9, what=config(RateLimit(5, 60))) == 0
 
 
-async def test_left_counts_nothing() -> None:
-    limiter, what = Limiter(Clock()), config(RateLimit(3, 60))
+async def test_left_counts_nothing(limiter: Limiter) -> None:
+    what = config(RateLimit(3, 60))
     await limiter.admit(client(), None, what)
     for _ in range(5):
         assert await limiter.left(client(), None, what) == [

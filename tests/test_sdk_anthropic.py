@@ -157,9 +157,11 @@ async def test_model_nobody_serves_is_not_found(capfd: Captured) -> None:
         assert stage.upstream.received == []
 
 
-async def test_limit_is_a_rate_limit_error_that_says_when_to_come_back(capfd: Captured) -> None:
-    limit = RateLimit(1, 60)
-    async with staged(capfd, clock=lambda: 1_000.0, limit=limit) as stage:
+async def test_limit_is_a_rate_limit_error_that_says_when_to_come_back(
+    capfd: Captured, limits_url: str
+) -> None:
+    limit, settings = RateLimit(1, 60), {"redis_url": limits_url}
+    async with staged(capfd, clock=lambda: 1_000.0, settings=settings, limit=limit) as stage:
         async with client_of(stage) as client:
             await client.messages.create(model=MODEL, max_tokens=9, messages=HI)
             with pytest.raises(anthropic.RateLimitError) as caught:

@@ -142,9 +142,11 @@ async def test_model_nobody_serves_is_not_found(capfd: Captured) -> None:
     assert "no-such-model" in error.message
 
 
-async def test_limit_is_an_error_that_says_when_to_come_back(capfd: Captured) -> None:
-    limit = RateLimit(1, 60)
-    async with staged(capfd, clock=lambda: 1_000.0, limit=limit) as stage:
+async def test_limit_is_an_error_that_says_when_to_come_back(
+    capfd: Captured, limits_url: str
+) -> None:
+    limit, settings = RateLimit(1, 60), {"redis_url": limits_url}
+    async with staged(capfd, clock=lambda: 1_000.0, settings=settings, limit=limit) as stage:
         with client_of(stage) as client:
             async with client.aio as asking:
                 await asking.models.generate_content(model=MODEL, contents="hi")

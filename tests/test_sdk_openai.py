@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import openai
 import pytest
@@ -284,9 +285,11 @@ async def test_errors_of_the_provider_pass_as_they_are(stage: Stage, model: str)
     assert caught.value.response.content == stage.last.script.payload
 
 
-async def test_limit_is_a_rate_limit_error_that_says_when_to_come_back(capfd: Captured) -> None:
-    limit = RateLimit(1, 60)
-    async with staged(capfd, clock=lambda: 1_000.0, limit=limit) as stage:
+async def test_limit_is_a_rate_limit_error_that_says_when_to_come_back(
+    capfd: Captured, limits_url: str
+) -> None:
+    limit, settings = RateLimit(1, 60), {"redis_url": limits_url}
+    async with staged(capfd, clock=lambda: 1_000.0, settings=settings, limit=limit) as stage:
         async with client_of(stage) as client:
             await client.chat.completions.create(model=MODEL, messages=HI)
             with pytest.raises(openai.RateLimitError) as caught:
@@ -299,10 +302,12 @@ async def test_limit_is_a_rate_limit_error_that_says_when_to_come_back(capfd: Ca
     assert headers["x-ratelimit-remaining-requests"] == "0"
 
 
-async def test_client_comes_back_when_it_was_told_to(capfd: Captured) -> None:
+async def test_client_comes_back_when_it_was_told_to(capfd: Captured, limits_url: str) -> None:
     # A tenth of a second before the window ends; the clock stands still until then.
-    seconds = iter([1019.9, 1019.9, 1019.9, 1019.9, *[1020.0] * 100])
-    async with staged(capfd, clock=lambda: next(seconds), limit=RateLimit(1, 60)) as stage:
+    seconds = iter([*[1019.9] * 4, *[1020.0] * 100])
+    limit, settings = RateLimit(1, 60), {"redis_url": limits_url}
+    clock = partial(next, seconds)
+    async with staged(capfd, clock=clock, settings=settings, limit=limit) as stage:
         async with client_of(stage).with_options(max_retries=1) as client:
             for _ in range(2):
                 said = await client.chat.completions.create(model=MODEL, messages=HI)

@@ -314,7 +314,7 @@ def assert_says_when_to_come_back(answer: Answer) -> None:
     assert headers[b"ratelimit"].startswith(b'"config";r=0;t=')
 
 
-async def test_limit_is_told_in_anthropics_words() -> None:
+async def test_limit_is_told_in_anthropics_words(limits_url: str) -> None:
     async with Upstream(Script(body=b"{}")) as upstream:
         world = World()
         world.config("anthropic", upstream.url, dialect="anthropic")
@@ -323,7 +323,10 @@ async def test_limit_is_told_in_anthropics_words() -> None:
             (b"anthropic-version", b"2023-06-01"),
         ]
         body = b'{"model":"claude-sonnet-4-5","messages":[]}'
-        async with served(world) as house, RawClient(house.port) as client:
+        async with (
+            served(world, redis_url=limits_url) as house,
+            RawClient(house.port) as client,
+        ):
             assert (await client.request("POST", "/v1/messages", headers, body)).status == 200
             answer = await client.request("POST", "/v1/messages", headers, body)
         assert len(upstream.received) == 1
