@@ -42,7 +42,7 @@ class Backend:
         return self.settings().store_url
 
     @property
-    def env(self) -> dict[str, str]:
+    def env(self) -> dict[str, Any]:
         """What a process must be told to find the store; empty and never migrated if new."""
         if self.databases is not None and not self.url:
             self.url = self.empty()

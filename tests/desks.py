@@ -21,7 +21,6 @@ from admin.configure.refusals import Refusal
 from admin.permit import LOCAL, Actor, Grant
 from gateway import catalog
 from gateway.keks.load import load_ring
-from gateway.settings import Settings
 from gateway.shapes import GLOBAL, ProviderConfig, Secret
 from gateway.snapshot import Snapshot
 from gateway.store.compile import compile_snapshot
@@ -57,9 +56,9 @@ async def opened(backend: Backend, **changed: Any) -> AsyncIterator[Desk]:
 
 
 @contextlib.asynccontextmanager
-async def of_house(data: Path) -> AsyncIterator[Desk]:
+async def of_house(backend: Backend) -> AsyncIterator[Desk]:
     """The desk of a running house, as a command opens it."""
-    settings = Settings(data_dir=data, allowed_upstream_cidrs=(ip_network("127.0.0.0/8"),))
+    settings = backend.settings(allowed_upstream_cidrs=(ip_network("127.0.0.0/8"),))
     desk = await open_desk(settings, await load_ring(settings), catalog.load())
     try:
         yield desk

@@ -23,6 +23,7 @@ from admin.configure.keys import NewKey
 from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL
+from tests.backends import Backend
 from tests.desks import of_house, secret
 from tests.houses import Running, house
 from tests.serve import Answer, RawClient, request_bytes
@@ -114,7 +115,7 @@ async def fleet(folder: Path, **env: str) -> AsyncIterator[Fleet]:
 
 async def _furnish(data: Path, upstream: str) -> str:
     """A provider and a client key."""
-    async with of_house(data) as desk:
+    async with of_house(Backend(data)) as desk:
         new = NewConfig(
             scope=GLOBAL, provider="custom:demo", alias="demo", base_url=upstream,
             dialect="openai", secret=secret(),

@@ -1,8 +1,8 @@
 """The admin app in a process that is killed and started again, as often as a test likes.
 
 A process that has imported everything forks one life after another, which costs a fraction of a new
-interpreter; what SIGKILL does to a life is the same. Run as `python -m tests.lives FOLDER`; `lives`
-is the test's side of it.
+interpreter; what SIGKILL does to a life is the same. `lives` is the test's side of
+`python -m tests.lives FOLDER URL`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from gateway import catalog
 from gateway.catalog import Catalog
 from gateway.process.server import Server
 from gateway.settings import Settings
+from tests.backends import Backend
 from tests.desks import RING
 from tests.houses import PATIENCE, environment
 
@@ -64,11 +65,11 @@ class Lives:
 
 
 @contextlib.asynccontextmanager
-async def lives(folder: Path) -> AsyncIterator[Lives]:
+async def lives(backend: Backend) -> AsyncIterator[Lives]:
     """Nothing of it runs when the block is left."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "tests.lives", str(folder)),
-        env=environment(folder), stdin=PIPE, stdout=PIPE,
+        *(sys.executable, "-P", "-m", "tests.lives", str(backend.folder), backend.url),
+        env=environment(backend.folder), stdin=PIPE, stdout=PIPE,
     )  # fmt: skip
     made = Lives(process)
     try:
@@ -79,13 +80,13 @@ async def lives(folder: Path) -> AsyncIterator[Lives]:
         await asyncio.wait_for(process.wait(), PATIENCE)
 
 
-def main(folder: Path) -> None:
+def main(settings: Settings) -> None:
     """One life per line on stdin, until stdin is closed."""
     models = catalog.load()
     while _told():
         pid = os.fork()
         if pid == 0:
-            uvloop.run(_live(folder, models))
+            uvloop.run(_live(settings, models))
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         print(os.WTERMSIG(status), flush=True)  # noqa: T201 # how the test hears of it
@@ -97,10 +98,10 @@ def _told() -> bytes:
     return os.read(0, 1)
 
 
-async def _live(folder: Path, models: Catalog) -> None:
+async def _live(settings: Settings, models: Catalog) -> None:
     # Whoever started all this is gone: nobody would end this life any more.
     asyncio.get_running_loop().add_reader(0, os._exit, 1)
-    desk = await open_desk(Settings(data_dir=folder), RING, models)
+    desk = await open_desk(settings, RING, models)
     app = build(desk, metrics=lambda: b"")
     config = uvicorn.Config(app, http="httptools", log_config=None, access_log=False)
     # Its own: what was sent to one life must not be answered in the next.
@@ -110,4 +111,4 @@ async def _live(folder: Path, models: Catalog) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Settings(data_dir=Path(sys.argv[1]), database_url=sys.argv[2]))

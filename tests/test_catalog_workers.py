@@ -16,6 +16,7 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway import catalog
 from gateway.process.shelf import Shelf
+from tests.backends import Backend
 from tests.catalogs import Source, entry, url_of, written
 from tests.desks import of_house
 from tests.houses import house, until
@@ -88,26 +89,27 @@ def test_shelf_without_a_good_file_has_the_packaged_catalog(tmp_path: Path) -> N
     assert shelf.flaw
 
 
-async def test_house_syncs_by_itself_and_serves_on_past_a_damaged_copy(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+async def test_house_syncs_by_itself_and_serves_on_past_a_damaged_copy(backend: Backend) -> None:
+    data = backend.folder
     whole = msgspec.json.decode(catalog.unpack(catalog.packaged()), type=dict[str, msgspec.Raw])
     source = Source()
     source.body = msgspec.json.encode({**whole, "acme": entry("acme")})
     async with Upstream(source) as fetched:
         env = {"WARDGATE_CATALOG_SYNC_INTERVAL": "10", "WARDGATE_CATALOG_URL": url_of(fetched)}
+        env |= backend.env
         async with house(data, **env) as running:
             file = data / "catalog.json.xz"
             await until(file.exists, "the catalog's copy")
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert catalog.unpack(file.read_bytes()) == source.body
             put(file, b"damaged by somebody, and long enough to be told so", 1.0)
-            async with of_house(data) as desk:
+            async with of_house(backend) as desk:
                 await keys.create(desk, LOCAL, NewKey(name="app"))
             await until(lambda: "catalog not taken" in said(running.log), "the worker to say so")
             async with httpx2.AsyncClient(base_url=running.gateway) as client:
                 assert (await client.get("/readyz")).status_code == 200
         # The next start puts the copy right.
-        async with house(data):
+        async with house(data, **backend.env):
             assert catalog.unpack(file.read_bytes()) == source.body
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -281,20 +280,21 @@ async def test_a_page_beyond_the_end_is_whole(desk: Desk) -> None:
     assert (await audit.page(desk, 2, 1)) == ([], True)
 
 
-async def test_the_command_verifies_everything(tmp_path: Path) -> None:
-    code, said, _ = await wardgate(tmp_path, "audit", "verify")
+async def test_the_command_verifies_everything(backend: Backend) -> None:
+    data, env = backend.folder, backend.env
+    code, said, _ = await wardgate(data, "audit", "verify", **env)
     assert (code, said) == (0, "The chain holds: 0 rows.\n")
     for name in ("a", "b", "c"):
-        await wardgate(tmp_path, "keys", "create", name)
-    code, said, _ = await wardgate(tmp_path, "audit", "verify", "--json")
+        await wardgate(data, "keys", "create", name, **env)
+    code, said, _ = await wardgate(data, "audit", "verify", "--json", **env)
     assert (code, msgspec.json.decode(said)) == (0, {"rows": 3, "flaw": None})
-    opened = await open_store(f"sqlite+aiosqlite:///{tmp_path / 'wardgate.db'}")
+    opened = await open_store(backend.place)
     async with opened.note() as conn:
         await conn.execute(update(ROWS).where(ROWS.c.id == 2).values(actor_name="x"))
     await opened.aclose()
-    code, said, complaint = await wardgate(tmp_path, "audit", "verify")
+    code, said, complaint = await wardgate(data, "audit", "verify", **env)
     assert (code, said) == (1, "")
     words = "The chain is broken: row 2 is not as it was written (it holds up to row 1)."
     assert complaint.splitlines()[-1] == words
-    code, said, _ = await wardgate(tmp_path, "audit", "verify", "--json")
+    code, said, _ = await wardgate(data, "audit", "verify", "--json", **env)
     assert (code, msgspec.json.decode(said)["rows"]) == (1, 1)

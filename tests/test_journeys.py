@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,9 +23,11 @@ import pytest
 import pytest_asyncio
 
 from admin.demo.upstream import Received, Script, Upstream
+from gateway.store.compile import revision
 from tests.admin_serve import CANARY
 from tests.aws import ACCESS_KEY, REGION, SECRET_KEY, signed_headers
 from tests.backends import Backend
+from tests.copies import opened_store
 from tests.houses import PATIENCE, Running, house
 from tests.places import CONFIGURE, CONNECTIONS, LLM, OPENAI, PROVIDERS, ROUTES, group, key
 from tests.serve import Answer, RawClient, request_bytes
@@ -70,7 +71,7 @@ class Town:
     running: Running
     admin: httpx2.AsyncClient
     openai: Upstream
-    data: Path
+    backend: Backend
 
     async def said(
         self, status: int, method: str, path: str, body: Any = None, scope: str | None = None
@@ -100,11 +101,10 @@ class Town:
                 found.setdefault(_holder(pids, line), line)
             yield list(found.values())
 
-    def revision(self) -> int:
+    async def revision(self) -> int:
         """How many changes were ever committed."""
-        path = f"file:{self.data / 'wardgate.db'}?mode=ro"
-        with contextlib.closing(sqlite3.connect(path, uri=True)) as store:
-            return int(store.execute("SELECT value FROM revision").fetchone()[0])
+        async with opened_store(self.backend.place) as store:
+            return await revision(store)
 
 
 def _holder(pids: list[int], line: Line) -> int:
@@ -121,23 +121,23 @@ def _holder(pids: list[int], line: Line) -> int:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
-    data = tmp_path_factory.mktemp("journeys") / "data"
+async def town(shared_backend: Backend) -> AsyncIterator[Town]:
     async with Upstream() as openai:
         env = {
             "WARDGATE_PROVIDER_BASE_URLS": f"openai={openai.url}",
             "WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8",
             "UPSTREAM_JOURNEY": REFERRED,
+            **shared_backend.env,
         }
-        async with house(data, "--workers", "2", **env) as running:
+        async with house(shared_backend.folder, "--workers", "2", **env) as running:
             sent = {"authorization": f"Bearer {running.token}"}
             async with httpx2.AsyncClient(base_url=running.admin, headers=sent) as admin:
-                made = Town(running, admin, openai, data)
+                made = Town(running, admin, openai, shared_backend)
                 await made.said(200, "PUT", OPENAI, {"apiKey": PARENT})
                 yield made
             said = running.log.read_bytes()
     assert b'"event":"request"' in said
-    kept = said + Backend(data).disk()
+    kept = said + shared_backend.disk()
     assert not [text for text in (CANARY, SECRET_KEY) if text.encode() in kept]
 
 
@@ -191,9 +191,9 @@ async def test_detaching_a_provider_stops_its_agents_on_every_worker(town: Town)
     client = await town.client(scope, agentId=agent["id"])
     async with town.lines() as lines:
         await measured(lines, client, OK)
-        seen, revision = len(town.openai.received), town.revision()
+        seen, revision = len(town.openai.received), await town.revision()
         gone = await town.said(200, "DELETE", OPENAI, scope=scope)
-        assert town.revision() == revision + 1, "config, records and agents: one transaction"
+        assert await town.revision() == revision + 1, "config, records and agents: one transaction"
         assert gone == {"disabledAgents": [agent["id"]], "removedModels": 1}
         took, before = await measured(lines, client, (403, "agent_disabled"))
     assert took <= WITHIN

@@ -15,7 +15,6 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from pathlib import Path
 
 import httpx2
 
@@ -24,9 +23,9 @@ from admin.configure.desk import Desk, open_desk
 from admin.permit import LOCAL, SUPERADMIN, Grant
 from gateway import catalog
 from gateway.catalog import Catalog
-from gateway.settings import Settings
 from gateway.shapes import GLOBAL
 from gateway.vault import config_binding
+from tests.backends import Backend
 from tests.desks import RING, table
 from tests.lives import Lives, lives
 
@@ -136,17 +135,17 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def desk_of(folder: Path, models: Catalog) -> AsyncIterator[Desk]:
-    desk = await open_desk(Settings(data_dir=folder), RING, models)
+async def desk_of(backend: Backend, models: Catalog) -> AsyncIterator[Desk]:
+    desk = await open_desk(backend.settings(), RING, models)
     try:
         yield desk
     finally:
         await desk.aclose()
 
 
-async def compare(folder: Path, models: Catalog, ledger: Ledger) -> None:
+async def compare(backend: Backend, models: Catalog, ledger: Ledger) -> None:
     """Open what the killed process left, settle what nobody answered for, compare everything."""
-    async with desk_of(folder, models) as desk:
+    async with desk_of(backend, models) as desk:
         stored = (await table(desk)).configs[GLOBAL]
         ledger.ids = {config.alias: config.id for config in stored}
         keys = {
@@ -167,8 +166,8 @@ async def compare(folder: Path, models: Catalog, ledger: Ledger) -> None:
         assert verdict.mark.id == ledger.changes + 1
 
 
-async def prepared(folder: Path, models: Catalog) -> str:
-    async with desk_of(folder, models) as desk:
+async def prepared(backend: Backend, models: Catalog) -> str:
+    async with desk_of(backend, models) as desk:
         _, token = await tokens.create(desk, LOCAL, "root", (Grant(SUPERADMIN, GLOBAL),))
     return token
 
@@ -194,13 +193,14 @@ async def one_life(living: Lives, client: Client, delay: float | None) -> None:
     await writing
 
 
-async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(backend: Backend) -> None:
     chance = random.Random(int(SOAK or "1"))
     points = sorted(chance.sample(range(1, WRITES), KILLS))
     models, ledger = catalog.load(), Ledger()
-    token = await prepared(tmp_path, models)
+    await backend.lay(RING)
+    token = await prepared(backend, models)
     headers = {"authorization": f"Bearer {token}"}
-    async with lives(tmp_path) as living:
+    async with lives(backend) as living:
         for number, point in enumerate([*points, WRITES + 1]):
             await living.start()
             async with httpx2.AsyncClient(base_url=living.url, headers=headers) as http:
@@ -210,5 +210,5 @@ async def test_nothing_acknowledged_is_lost_when_the_process_is_killed(tmp_path:
                 client._http, client.until = http, point
                 delay = chance.uniform(0, 0.01) if point <= WRITES else None
                 await one_life(living, client, delay)
-            await compare(tmp_path, models, ledger)
+            await compare(backend, models, ledger)
     assert client.acknowledged >= WRITES

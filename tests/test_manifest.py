@@ -199,18 +199,18 @@ async def test_an_export_says_what_is_there_and_reads_back(desk: Desk) -> None:
     assert export(await read_state(desk), "fleet") == text
 
 
-async def test_from_the_command_line(tmp_path: Path) -> None:
-    file, data = tmp_path / "fleet.yaml", tmp_path / "data"
+async def test_from_the_command_line(backend: Backend, tmp_path: Path) -> None:
+    file, data, env = tmp_path / "fleet.yaml", tmp_path / "data", backend.env
     file.write_text(WHOLE)
-    code, out, _ = await wardgate(data, "config", "plan", "--detailed-exitcode", str(file))
+    code, out, _ = await wardgate(data, "config", "plan", "--detailed-exitcode", str(file), **env)
     assert code == 3
     assert "+ provider openai/main in global" in out
-    code, out, err = await wardgate(data, "config", "apply", "--yes", str(file))
+    code, out, err = await wardgate(data, "config", "apply", "--yes", str(file), **env)
     assert (code, out.splitlines()[-1]) == (0, "Done: 6 to create, 0 to change, 0 to remove."), err
-    code, out, _ = await wardgate(data, "config", "export", "-")
+    code, out, _ = await wardgate(data, "config", "export", "-", **env)
     assert read(out, "-").name == "wardgate"
     file.write_text(WHOLE.replace("$env:UPSTREAM_OPENAI", "sk-canary-0123456789"))
-    code, _, err = await wardgate(data, "config", "apply", "--yes", str(file))
+    code, _, err = await wardgate(data, "config", "apply", "--yes", str(file), **env)
     assert code == 1
     assert f"{file}:9: a key stands here only as a reference" in err
     assert "canary" not in err

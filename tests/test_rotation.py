@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx2
 
 from admin.demo.upstream import Received, Script, Upstream
+from tests.backends import Backend
 from tests.houses import PATIENCE, Running, house, wardgate
 
 ROTATIONS = 100
@@ -46,16 +46,17 @@ class Provider:
         return Script(body=b'{"object":"list","data":[{"id":"gpt-4.1"}]}')
 
 
-async def test_rotating_under_load_fails_nothing_and_old_keys_fade(tmp_path: Path) -> None:
+async def test_rotating_under_load_fails_nothing_and_old_keys_fade(backend: Backend) -> None:
     provider = Provider()
-    data = tmp_path / "data"
+    data = backend.folder
     async with Upstream(provider) as upstream:
         env = {
             "WARDGATE_PROVIDER_BASE_URLS": f"openai={upstream.url}",
             "WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8",
+            **backend.env,
         }
         async with house(data, "--workers", "2", **env) as running:
-            _, client_key, _ = await wardgate(data, "keys", "create", "app")
+            _, client_key, _ = await wardgate(data, "keys", "create", "app", **backend.env)
             async with httpx2.AsyncClient(
                 base_url=running.admin, headers={"authorization": f"Bearer {running.token}"}
             ) as admin:

@@ -6,7 +6,6 @@ Alone on the machine: others beside it would be measured, too.
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import httpx2
 
@@ -17,6 +16,7 @@ from admin.configure.keys import NewKey
 from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway.shapes import GLOBAL
+from tests.backends import Backend
 from tests.catalogs import TEN, Source, entry, synced
 from tests.desks import of_house, secret
 from tests.houses import house, wardgate
@@ -25,10 +25,10 @@ LOOPBACK = {"WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8"}
 KEY = "sk-acme-canary-0123456789abcdef"
 
 
-async def test_revoked_key_is_refused_by_every_worker_within_a_second(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with house(data, "--workers", "3") as running:
-        _, key, noted = await wardgate(data, "keys", "create", "app")
+async def test_revoked_key_is_refused_by_every_worker_within_a_second(backend: Backend) -> None:
+    data, env = backend.folder, backend.env
+    async with house(data, "--workers", "3", **env) as running:
+        _, key, noted = await wardgate(data, "keys", "create", "app", **env)
         headers = {"authorization": f"Bearer {key.strip()}"}
         async with httpx2.AsyncClient(base_url=running.gateway, headers=headers) as client:
 
@@ -43,7 +43,7 @@ async def test_revoked_key_is_refused_by_every_worker_within_a_second(tmp_path: 
             async with asyncio.timeout(10):
                 while await statuses() != {200}:
                     pass
-            code, _, _ = await wardgate(data, "keys", "revoke", noted.split()[1])
+            code, _, _ = await wardgate(data, "keys", "revoke", noted.split()[1], **env)
             assert code == 0
             async with asyncio.timeout(1):
                 while await statuses() != {401}:
@@ -72,14 +72,14 @@ async def prepared(desk: Desk, source: Upstream) -> str:
 
 
 async def test_new_model_is_served_within_a_second_and_from_the_copy_when_the_store_is_away(
-    tmp_path: Path, upstream: Upstream
+    backend: Backend, upstream: Upstream
 ) -> None:
-    data = tmp_path / "data"
+    data, env = backend.folder, {**LOOPBACK, **backend.env}
     spare = entry("spare", ("other",), api=upstream.url)
     source = Source(entry("acme", TEN, api=upstream.url), spare)
     async with Upstream(source) as fetched:
-        async with house(data, "--workers", "2", **LOOPBACK) as running:
-            async with of_house(data) as desk:
+        async with house(data, "--workers", "2", **env) as running:
+            async with of_house(backend) as desk:
                 key = await prepared(desk, fetched)
                 async with asyncio.timeout(10):
                     while await statuses(running.gateway, key, "model-0") != {200}:
@@ -93,8 +93,8 @@ async def test_new_model_is_served_within_a_second_and_from_the_copy_when_the_st
                     while await statuses(running.gateway, key, "brand-new") != {200}:
                         pass
             assert await running.stop() == 0
-        (data / "wardgate.db").write_bytes(b"not a database at all, whatever one asks of it" * 99)
-        async with house(data, "--workers", "2", **LOOPBACK) as running:
+        backend.take_away()
+        async with house(data, "--workers", "2", **env) as running:
             assert "The store is away" in running.said
             assert await statuses(running.gateway, key, "brand-new") == {200}
     assert upstream.received[-1].header(b"authorization") == f"Bearer {KEY}".encode()
