@@ -34,7 +34,7 @@ class Backend:
     _made: list[str] = field(default_factory=list)
 
     def settings(self, **given: Any) -> Settings:
-        return Settings(**{"data_dir": self.folder, "database_url": self.url, **given})
+        return Settings(**{"data_dir": self.folder, "database_url": self._there(), **given})
 
     @property
     def place(self) -> str:
@@ -43,10 +43,8 @@ class Backend:
 
     @property
     def env(self) -> dict[str, Any]:
-        """What a process must be told to find the store; empty and never migrated if new."""
-        if self.databases is not None and not self.url:
-            self.url = self.empty()
-        return {"WARDGATE_DATABASE_URL": self.url} if self.url else {}
+        """What a process must be told to find the store."""
+        return {"WARDGATE_DATABASE_URL": url} if (url := self._there()) else {}
 
     async def lay(self, ring: KeyRing) -> None:
         """Lay an empty store there, unless one is there."""
@@ -66,6 +64,12 @@ class Backend:
             return self._copy(self.databases)
         self._made.append(f"sqlite+aiosqlite:///{self.folder}/{len(self._made)}/{FILE}")
         return self._made[-1]
+
+    def _there(self) -> str:
+        # Whoever asks before anything was laid there gets what a first start finds.
+        if self.databases is not None and not self.url:
+            self.url = self.empty()
+        return self.url
 
     def drop(self) -> None:
         if self.databases is not None:

@@ -37,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
     )
+    # Before any fixture of a session or module, which `clean_environ` comes too late for.
+    for name in filter(_is_ours, list(os.environ)):
+        del os.environ[name]
     # Nobody's certificates are trusted here but the tests' own, and reading all authorities of the
     # world anew for each client an SDK makes took an eighth of the time.
     folder = Path(tempfile.mkdtemp(prefix="wardgate-test-"))
@@ -96,17 +99,15 @@ def _reason(longrepr: object) -> str:
 
 @pytest.fixture(autouse=True)
 def clean_environ() -> Iterator[None]:
-    """No setting, provider key, database or proxy of the developer's shell reaches a test."""
+    """What a test puts there is gone after it."""
     before = dict(os.environ)
-    for name in before:
-        if _is_ours(name):
-            del os.environ[name]
     yield
     os.environ.clear()
     os.environ.update(before)
 
 
 def _is_ours(name: str) -> bool:
+    """No setting, provider key, database or proxy of the developer's shell reaches a test."""
     low = name.lower()
     return (
         low.startswith(("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_", "pg"))

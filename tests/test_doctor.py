@@ -18,8 +18,9 @@ from gateway.keks.load import load_ring
 from gateway.process.publish import write_private
 from gateway.settings import Settings
 from gateway.snapshot import pack
-from gateway.store.engine import open_store
+from gateway.store.migrate import make_file, standing
 from tests.backends import Backend
+from tests.copies import opened_store
 from tests.desks import RING, add, opened, table
 from tests.serve import free_port
 
@@ -30,9 +31,9 @@ def states(checks: list[Check]) -> dict[str, str]:
     return {check.name: check.state for check in checks}
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, **more: str) -> dict[str, str]:
     ports = {"WARDGATE_PORT": str(free_port()), "WARDGATE_ADMIN_PORT": str(free_port())}
-    return {"WARDGATE_DATA_DIR": str(folder), **ports}
+    return {"WARDGATE_DATA_DIR": str(folder), **ports, **more}
 
 
 async def test_doctor_changes_nothing_where_nothing_is(tmp_path: Path) -> None:
@@ -43,25 +44,25 @@ async def test_doctor_changes_nothing_where_nothing_is(tmp_path: Path) -> None:
     assert states(checks)["database"] == "warn"
 
 
-async def test_doctor_finds_nothing_wrong_with_a_good_installation(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    settings = Settings(data_dir=data)
+async def test_doctor_finds_nothing_wrong_with_a_good_installation(backend: Backend) -> None:
+    data, env = backend.folder, backend.env
+    data.chmod(0o700)
+    settings = backend.settings()
     ring = await load_ring(settings)
     desk = await open_desk(settings, ring, catalog.load())
     await add(desk)
     write_private(data / "snapshot.sealed", pack(await table(desk), ring))
     await desk.aclose()
-    checks = await examine(environment(data))
+    checks = await examine(environment(data, **env))
     assert [check for check in checks if check.state != "ok"] == []
     assert len(checks) >= 12
 
 
-async def test_doctor_reports_another_databases_master_key(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    await load_ring(Settings(data_dir=data))
-    async with opened(Backend(data)):
+async def test_doctor_reports_another_databases_master_key(backend: Backend) -> None:
+    await load_ring(backend.settings())
+    async with opened(backend):
         pass
-    checks = await examine(environment(data))
+    checks = await examine(environment(backend.folder, **backend.env))
     [canary] = [check for check in checks if check.name == "canary"]
     assert canary.state == "fail"
     assert "WARDGATE_KEK_FILE" in canary.words
@@ -73,9 +74,16 @@ async def test_doctor_reports_a_database_that_is_none(tmp_path: Path) -> None:
     assert states(checks)["database"] == "fail"
 
 
-async def test_doctor_reports_a_database_that_was_never_migrated(tmp_path: Path) -> None:
-    (tmp_path / "wardgate.db").touch()
-    checks = await examine(environment(tmp_path))
+async def test_doctor_reports_a_database_that_is_away(backend: Backend) -> None:
+    await backend.lay(RING)
+    backend.take_away()
+    checks = await examine(environment(backend.folder, **backend.env))
+    assert states(checks)["database"] == "fail"
+
+
+async def test_doctor_reports_a_database_that_was_never_migrated(backend: Backend) -> None:
+    make_file(backend.place)
+    checks = await examine(environment(backend.folder, **backend.env))
     [database] = [check for check in checks if check.name == "database"]
     assert database.state == "fail"
     assert "at None" in database.words
@@ -237,10 +245,8 @@ def test_clock_before_the_catalog_is_wrong() -> None:
     assert doctor.check_clock(NOW + 1, NOW).state == "ok"
 
 
-async def test_doctor_migrates_nothing(tmp_path: Path) -> None:
-    database = tmp_path / "wardgate.db"
-    database.touch()
-    await examine(environment(tmp_path))
-    store = await open_store(f"sqlite+aiosqlite:///{database}")
-    await store.aclose()
-    assert b"provider_config" not in database.read_bytes()
+async def test_doctor_migrates_nothing(backend: Backend) -> None:
+    make_file(backend.place)
+    await examine(environment(backend.folder, **backend.env))
+    async with opened_store(backend.place) as store, store.read() as conn:
+        assert await conn.run_sync(standing) == (None, False)
