@@ -18,13 +18,15 @@ from gateway.catalog import Catalog
 from gateway.client.back import wire
 from gateway.client.turn import Turn
 from gateway.errors import GatewayError
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Traced
 from gateway.health import Report, fold, samples
 from gateway.limit import Limiter
 from gateway.receive import Furniture, receive
+from gateway.record import record, tracing
 from gateway.refuse import refuse
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot
+from gateway.spans import Traces
 from gateway.stream import Heartbeats
 from gateway.upstream.engine import HttpEngine
 from gateway.upstream.seam import Engine, Timeouts
@@ -40,8 +42,9 @@ Send = Callable[[Message], Awaitable[None]]
 class Gateway:
     """The app, and what its worker may do with it: swap the snapshot, ask which keys were used."""
 
-    def __init__(self, house: Furniture) -> None:
+    def __init__(self, house: Furniture, exchange: type[Exchange] = Exchange) -> None:
         self._house = house
+        self._exchange = exchange
         self._draining = False
         self._inflight = 0
         self._cpu = 0.0  # as it was told last, in seconds
@@ -101,7 +104,8 @@ class Gateway:
             finally:
                 turn.end()
             return
-        exchange = Exchange(
+        make = self._exchange
+        exchange = make(
             f"{self._prefix}{next(self._ids):08x}",
             turn.method,
             turn.path,
@@ -147,8 +151,12 @@ def build(
     engine: Engine | None = None,
     clock: Callable[[], float] = time.time,
     share: tuple[int, int] = (0, 1),
+    traces: Traces | None = None,
 ) -> Gateway:
-    """The app of one worker; `share` = (index, count) of the workers that split limits."""
+    """The app of one worker; `share` = (index, count) of the workers that split limits.
+
+    With `traces` every request becomes one; without, none pays for the question.
+    """
     policy = AddressPolicy.of(settings.allowed_upstream_cidrs, settings.provider_base_urls)
     timeouts = Timeouts(
         settings.connect_timeout, settings.first_byte_timeout, settings.idle_timeout
@@ -165,8 +173,9 @@ def build(
         used={},
         seen=samples(),
         heartbeats=Heartbeats(settings.heartbeat),
+        record=record if traces is None else tracing(traces),
     )
     metrics.build_info.labels(__version__).set(1)
-    gateway = Gateway(house)
+    gateway = Gateway(house, Exchange if traces is None else Traced)
     gateway.swap(snapshot)
     return gateway

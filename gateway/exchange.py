@@ -7,7 +7,7 @@ ticks in whole milliseconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.paths import Match, caller
@@ -21,7 +21,8 @@ class Attempt:
     """One try at one target of a route that failed, so that the next one was tried.
 
     `status` and `answered` are None where the upstream did not answer. `code` is as the exchange
-    has it: `http_503`, or our own. What was never sent has the time of its failure in `sent`.
+    has it: `http_503`, or our own. What was never sent has the time of its failure in `sent`, and
+    so `ended` no later. `model` is the one its target names.
     """
 
     config: ProviderConfig
@@ -29,6 +30,8 @@ class Attempt:
     status: int | None = None
     code: str | None = None
     answered: float | None = None
+    model: str | None = None
+    ended: float = 0.0
 
 
 @dataclass(slots=True)
@@ -77,3 +80,13 @@ class Exchange:
     @property
     def template(self) -> str:
         return self.match.endpoint.template if self.match else "unknown"
+
+
+@dataclass(slots=True)
+class Traced(Exchange):
+    """One that becomes a trace. `parent`: its traceparent as it came; two of them are none."""
+
+    parent: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.parent = b",".join([value for name, value in self.headers if name == b"traceparent"])

@@ -1,12 +1,14 @@
 """Masks whatever is shaped like a key: provider error bodies and log texts pass through here.
 
 Pure. Every pattern reads a byte at most a fixed number of times, so hostile text costs no more than
-other text. What is masked gets shorter and stays valid inside JSON. Called by stream and logs.
+other text. What is masked gets shorter and stays valid inside JSON. Called by stream, logs,
+record and spans.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _TOKEN: Final = rb"[A-Za-z0-9_\-.~+/=*]"
@@ -45,6 +47,12 @@ def mask(body: bytes) -> bytes:
     if any(word in lower for word in _WORDS):
         body = _ANNOUNCED.sub(_announced, body)
     return body
+
+
+@lru_cache(maxsize=1024)
+def shown(word: str) -> str:
+    """A client's own word, fit to be shown: somebody may have put a key there."""
+    return mask(word[:128].encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
 def _shaped(found: re.Match[bytes]) -> bytes:

@@ -169,6 +169,11 @@ cost_microdollars = Counter(
     "What requests cost by the catalog's prices, in millionths of a dollar, where it is known.",
     ("provider", "alias", "scope", "model"),
 )
+spans = Counter(
+    "wardgate_spans_total",
+    "Spans of traces, by whether a collector took them; dropped ones were never sent.",
+    ("outcome",),
+)
 snapshot_age = Gauge(
     "wardgate_snapshot_age_seconds",
     "Age of the routing table the oldest worker serves from, since it was compiled.",

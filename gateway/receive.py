@@ -31,7 +31,7 @@ from gateway.inject import inject
 from gateway.limit import NOBODY, Gateway, Limiter, limit_of_gateway
 from gateway.paths import Match
 from gateway.providers import NO_STREAM_OPTIONS
-from gateway.record import RequestLog, record
+from gateway.record import Record, RequestLog
 from gateway.refuse import refuse
 from gateway.resolve import Ask, resolve
 from gateway.settings import Settings
@@ -62,6 +62,7 @@ class Furniture:
     used: dict[str, float]  # client key id -> when it was last used, Unix seconds
     seen: Samples  # how attempts at providers ended
     heartbeats: Heartbeats
+    record: Record
 
 
 async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
@@ -86,6 +87,7 @@ async def receive(house: Furniture, exchange: Exchange, turn: Turn) -> None:
         await refuse(left, exchange, turn, notes_of(exchange))
     finally:
         turn.unwatch()
+        record = house.record  # asked for first: Python takes what is called at once for a method
         record(exchange, house.catalog, house.log, perf_counter(), house.seen)
 
 
@@ -198,7 +200,7 @@ def _abandon(exchange: Exchange, candidate: Candidate, status: int | None, code:
     now = perf_counter()
     sent = exchange.sent if exchange.sent is not None else now
     answered = now if status is not None else None
-    tried = Attempt(candidate.config, sent, status, code, answered)
+    tried = Attempt(candidate.config, sent, status, code, answered, candidate.model, now)
     exchange.abandoned = (*exchange.abandoned, tried)
     exchange.sent = None
 

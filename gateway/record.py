@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import lru_cache
 from logging import INFO
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -19,10 +18,11 @@ from gateway import logs, metrics
 from gateway.backlog import Backlog
 from gateway.catalog import Catalog
 from gateway.endpoints import Endpoint
-from gateway.exchange import Attempt, Exchange, Outcome
+from gateway.exchange import Attempt, Exchange, Outcome, Traced
 from gateway.health import Samples
-from gateway.masking import mask
+from gateway.masking import shown
 from gateway.shapes import Candidate, Unread, Usage
+from gateway.spans import Traces
 from gateway.tally import NOWHERE, Tally
 
 _WAIT = 0.05  # seconds a request may wait for company
@@ -38,6 +38,14 @@ class RequestLog(Protocol):
     def is_enabled_for(self, level: int) -> bool: ...
 
     def error(self, event: str, **fields: Any) -> Any: ...
+
+
+class Record(Protocol):
+    """What is done with an exchange at its end: `record`, or what `tracing` makes."""
+
+    def __call__(
+        self, exchange: Exchange, catalog: Catalog, log: RequestLog, now: float, seen: Samples
+    ) -> None: ...
 
 
 class _Line(logs.Line, omit_defaults=True, gc=False):
@@ -80,6 +88,7 @@ class _Desk(Backlog[_Note]):
         self.tally: Tally | None = None
         self.log: RequestLog | None = None
         self.due = 0.0  # when what waits will be worked off (`perf_counter`'s)
+        self.traced: dict[str, tuple[Traced, Traces]] = {}  # by id: those that become traces, too
         self._unwritten = 0
 
     def turn_to(self, catalog: Catalog, log: RequestLog, seen: Samples) -> None:
@@ -109,6 +118,8 @@ class _Desk(Backlog[_Note]):
         assert self.log is not None
         if self.tally not in metrics.grown:
             metrics.grown.append(self.tally)
+        if self.traced:
+            notes = [self._trace(note, self.tally.catalog) for note in notes]
         heard = self.log.is_enabled_for(INFO)
         lines = _count(notes, self.tally, heard)
         if heard:
@@ -117,6 +128,17 @@ class _Desk(Backlog[_Note]):
         if self._unwritten >= _MOST_UNWRITTEN:
             self._unwritten = 0
             metrics.write_out()
+
+    def _trace(self, note: _Note, catalog: Catalog) -> _Note:
+        """Hand it on, if it becomes a trace; usage that had to be read is in what comes back."""
+        exchange, traces = self.traced.pop(note[0], (None, None))
+        if exchange is None or traces is None:
+            return note
+        if isinstance(exchange.usage, Unread):
+            exchange.usage = exchange.usage.read(exchange.usage.body, None)
+            note = (*note[:12], exchange.usage, *note[13:])
+        traces.take(exchange, note[-1], catalog)
+        return note
 
 
 def _count(notes: list[_Note], tally: Tally, heard: bool) -> list[_Line]:
@@ -158,7 +180,7 @@ def _count(notes: list[_Note], tally: Tally, heard: bool) -> list[_Line]:
                 alias,
                 scope,
                 [_named(one) for one in abandoned] if abandoned else None,
-                None if model is None else _shown(model),
+                None if model is None else shown(model),
                 None if first is None else ((first - started) * 100_000 + 0.5) // 1 / 100,
                 usage,
                 UNSET if usage is None else partial,
@@ -170,12 +192,6 @@ def _count(notes: list[_Note], tally: Tally, heard: bool) -> list[_Line]:
 
 def _named(tried: Attempt) -> str:
     return f"{tried.config.provider}/{tried.config.alias} {tried.code}"
-
-
-@lru_cache(maxsize=1024)
-def _shown(model: str) -> str:
-    """A client's own word, fit for the log: somebody may have put a key there."""
-    return mask(model[:128].encode("utf-8", "replace")).decode("utf-8", "replace")
 
 
 _desk = _Desk()
@@ -206,3 +222,16 @@ def record(
     ))  # fmt: skip
     if now > _desk.due or len(waiting) >= _MANY:
         _desk.soon(now)
+
+
+def tracing(traces: Traces) -> Record:
+    """`record` for a house whose requests go to `traces`, too, in the same batches."""
+
+    def record_traced(
+        exchange: Exchange, catalog: Catalog, log: RequestLog, now: float, seen: Samples
+    ) -> None:
+        if isinstance(exchange, Traced):
+            _desk.traced[exchange.id] = exchange, traces
+        record(exchange, catalog, log, now, seen)
+
+    return record_traced

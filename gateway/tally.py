@@ -155,7 +155,7 @@ class Ending(NamedTuple):
 
     @property
     def error_type(self) -> str:
-        return "" if self.outcome == "ok" else _reason(self.code or self.outcome, self.status)
+        return "" if self.outcome == "ok" else reason(self.code or self.outcome, self.status)
 
     @property
     def tells_of_config(self) -> bool:
@@ -220,10 +220,10 @@ class Tally:
         key = "abandoned", config.id, config.secret_version, config.provider, status, code
         kind = self._kinds.get(key)
         if kind is None:
-            reason = _reason(code, status)
-            counters = [metrics.fallbacks.labels(config.provider, reason)]
+            why = reason(code, status)
+            counters = [metrics.fallbacks.labels(config.provider, why)]
             if code != _LIMITED:
-                counters.append(metrics.upstream_errors.labels(config.provider, reason))
+                counters.append(metrics.upstream_errors.labels(config.provider, why))
             # The provider did no better for it.
             attempts = Attempts(self.seen, config, status, tried.code)
             kind = Kind(None, _NO_LABELS, counters, None, attempts, streams=False)
@@ -260,7 +260,7 @@ def _counters(template: str, labels: Labels, ending: Ending) -> Iterator[metrics
         yield metrics.upstream_errors.labels(provider, ending.error_type)
 
 
-def _reason(code: str, status: int) -> str:
+def reason(code: str, status: int) -> str:
     """A closed list: statuses no provider is known for are one of it."""
     known = status in _KNOWN_ERRORS or not code.startswith("http_")
     return code if known else "http_other"

@@ -29,6 +29,7 @@ from tests.certificate import certificate
 from tests.databases import Databases, databases
 from tests.servers import Server
 
+_OURS = ("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_", "otel_", "pg")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -110,7 +111,9 @@ def _is_ours(name: str) -> bool:
     """No setting, provider key, database or proxy of the developer's shell reaches a test."""
     low = name.lower()
     return (
-        low.startswith(("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_", "pg"))
+        low.startswith(
+            ("wardgate_", "openai_", "anthropic_", "aws_", "google_", "azure_", "pg", "otel_")
+        )
         or low.endswith(("_api_key", "_auth_token"))
         or low in _PROXIES
     )

@@ -26,7 +26,8 @@ OF_LANGUAGE_MODELS = {"admin/configure/models.py"}
 # The tree of errors is drawn in its file's header, and is longer than a header may be.
 LONG_HEADERS = {"gateway/errors.py"}
 # The boundaries of the programs: what nobody foresaw becomes a 500 and a log line there.
-CATCHES_ALL = {"gateway/app.py", "admin/app.py"}
+# And what an operator plugs into OpenTelemetry ends no request.
+CATCHES_ALL = {"gateway/app.py", "admin/app.py", "gateway/process/otel.py"}
 KNOWS_SQL = {"sqlalchemy", "alembic", "aiosqlite", "asyncpg", "sqlite3"}
 # Where a secret becomes bytes, and why there. Everything else passes it on closed.
 OPENS_SECRETS = {

@@ -175,8 +175,9 @@ async def started(folder: Path) -> AsyncIterator[Worker]:
         port = listener.getsockname()[1]
     worker = Worker(process, await connect(ours), port, folder)
     try:
-        spelled, files = spell(settings(heartbeat=15.0)), (folder / "snapshot", folder / "metrics")
-        worker.pipe.send(Boot(spelled, [KEK], 0, 1, *map(str, files)))
+        spelled = spell(settings(heartbeat=15.0))
+        files = str(folder / "snapshot"), str(folder / "metrics")
+        worker.pipe.send(Boot(spelled, [KEK], 0, 1, *files))
         assert await asyncio.wait_for(worker.pipe.receive(), PATIENCE) == Serving(1)
         yield worker
     finally:

@@ -28,6 +28,7 @@ from gateway.shapes import (
     Target,
 )
 from gateway.snapshot import Snapshot, by_name, by_scope
+from gateway.spans import Traces
 from gateway.vault import KeyRing, config_binding
 from tests.serve import serving
 
@@ -128,11 +129,15 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    world: World, *, clock: Callable[[], float] | None = None, **changed: Any
+    world: World,
+    *,
+    clock: Callable[[], float] | None = None,
+    traces: Traces | None = None,
+    **changed: Any,
 ) -> AsyncIterator[Served]:
     """Serve the world's snapshot with the gateway's own listener."""
     chosen = settings(**changed)
     more: dict[str, Any] = {} if clock is None else {"clock": clock}
-    gateway = build(chosen, world.ring, catalog.load(), world.snapshot(), **more)
+    gateway = build(chosen, world.ring, catalog.load(), world.snapshot(), traces=traces, **more)
     async with serving(gateway, chosen) as url:
         yield Served(url, gateway, int(url.rsplit(":", 1)[1]))

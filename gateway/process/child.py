@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gateway
+from gateway import tracing
 from gateway.process.pipe import Boot, Message, Pipe, Serving, Stop, connect
 from gateway.settings import PREFIX, REFERENCE_PREFIX
 
@@ -61,6 +62,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
     """A child's environment: ours without settings and keys, this very code first on its path.
 
     Settings come with the boot message; of keys, only references (`$env:UPSTREAM_…`) are read.
+    OpenTelemetry's variables may hold credentials: they are for workers that export, added there.
     """
     code = str(Path(gateway.__file__).parent.parent)
     path = os.pathsep.join(filter(None, (code, env.get("PYTHONPATH"))))
@@ -70,7 +72,7 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 def _private(name: str) -> bool:
     if name.startswith(REFERENCE_PREFIX):
         return False
-    return name.startswith(PREFIX) or name.endswith(_KEY_ENDINGS)
+    return name.startswith((PREFIX, tracing.PREFIX)) or name.endswith(_KEY_ENDINGS)
 
 
 class Child:

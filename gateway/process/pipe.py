@@ -35,6 +35,7 @@ class Boot(msgspec.Struct, frozen=True, tag="boot"):
     snapshot: str = ""
     metrics: str = ""
     catalog: str = ""
+    spans: int = 0  # of traces, that may wait for the collector; 0: no traces
 
     def __repr__(self) -> str:
         return f"Boot(index={self.index}, count={self.count})"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from gateway import bulletin
+from gateway import bulletin, tracing
 from gateway.bulletin import Bulletin
 from gateway.errors import StartRefused
 from gateway.process.child import Child, Hooks, Role, environment
@@ -77,9 +77,11 @@ class House:
         self.bulletin = Bulletin()
         self.ledger = Ledger()
         self._counts: Counts | None = None
+        self._spans = tracing.spans_that_wait(env) if plan.workers else 0
+        exporting = tracing.variables(env) if self._spans else {}
         hooks, env = Hooks(self._heard, self._died), environment(env)
         # Only workers write there: what another process would say of requests in flight is 0.
-        counting = {**env, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
+        counting = {**env, **exporting, "PROMETHEUS_MULTIPROC_DIR": str(self.metrics)}
         names = (f"worker {number}" for number in range(plan.workers))
         roles = [Role(name, ("gateway.process.worker",), plan.listening) for name in names]
         self.workers = [Child(role, counting, hooks) for role in roles]
@@ -160,7 +162,7 @@ class House:
         settings, keys, count = spell(self.plan.settings), list(ring), len(self.workers)
         places = (str(self.snapshot), str(self.metrics), str(self.catalog))
         for index, child in enumerate(self.workers):
-            child.boot(Boot(settings, keys, index, count, *places))
+            child.boot(Boot(settings, keys, index, count, *places, spans=self._spans))
         self._booted = True
         return await self._wait_for(self.workers)
 

@@ -11,6 +11,7 @@ import gc
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.process.server import Server, absent, run, serve
 
@@ -27,6 +28,9 @@ from gateway.process.turnstile import Counts, Turnstile, counts_file
 from gateway.settings import Settings
 from gateway.snapshot import Snapshot, unpack
 from gateway.vault import KeyRing
+
+if TYPE_CHECKING:
+    from gateway.process.otel import OtelTraces
 
 REPORT_EVERY = 1.0
 
@@ -47,7 +51,15 @@ class Worker:
         self._look: asyncio.Task[None] | None = None
         self._say_flaw()
         share = (boot.index, boot.count)
-        self.gateway = build(settings, self._ring, self._shelf.catalog, self._read(), share=share)
+        self.traces = self._traces(settings, boot.spans) if boot.spans else None
+        self.gateway = build(
+            settings,
+            self._ring,
+            self._shelf.catalog,
+            self._read(),
+            share=share,
+            traces=self.traces,
+        )
         config, turnstile = server_config(self.gateway, settings), _turnstile(boot)
         self.server = Server(config, self._say_serving, turnstile)
         # What is here now stays: the collector need not walk through it again and again.
@@ -80,6 +92,12 @@ class Worker:
         if self._shelf.flaw:
             self._log.error("catalog not taken, serving by the last one", error=self._shelf.flaw)
 
+    def _traces(self, settings: Settings, most: int) -> OtelTraces:
+        # Nobody else pays for the import: it takes longer than all the rest of a worker's start.
+        from gateway.process.otel import OtelTraces
+
+        return OtelTraces(settings, most, self._log)
+
     async def report(self) -> None:
         """Tell the parent what happened since the last time, every second."""
         while True:
@@ -93,6 +111,14 @@ class Worker:
         report = self.gateway.take_health()
         if report.counts:
             self._pipe.send(Health(report))
+        if self.traces is not None:
+            self.traces.report()
+
+    async def aclose(self) -> None:
+        """After the last request: what was counted, and the last spans."""
+        self.report_now()
+        if self.traces is not None:
+            await self.traces.aclose()
 
     def _read(self) -> Snapshot:
         snapshot = unpack(self._file.read_bytes(), self._ring)
@@ -116,7 +142,7 @@ async def work(boot: Boot, pipe: Pipe, sockets: list[socket.socket]) -> None:
     reports = asyncio.create_task(worker.report())
     await serve(worker.server, pipe, sockets, worker.heed)
     reports.cancel()
-    worker.report_now()
+    await worker.aclose()
 
 
 if __name__ == "__main__":
