@@ -109,7 +109,8 @@ class OtelTraces:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
 
     def __repr__(self) -> str:
-        return f"<OtelTraces: {self._waiting} spans wait, {self._dropped} dropped>"
+        taken, refused = self._collector.taken, self._collector.refused
+        return f"<OtelTraces: {taken} exported, {refused} failed, {self._dropped} dropped>"
 
     @property
     def _waiting(self) -> int:
