@@ -112,6 +112,9 @@ async def seen(
             "WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8",
             "WARDGATE_PROVIDER_BASE_URLS": f"openai={upstream.url}/v1",
             "WARDGATE_REDIS_URL": servers.redis_url(shared_redis),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody is there
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
         }
         words = ("config", "apply", "--yes", str(manifest))
         code, out, err = await wardgate(data, *words, stdin=b"", **env)
@@ -126,6 +129,7 @@ async def seen(
             for _ in range(2):
                 sent += await round_of(running, *keys)
                 await asked.until(f"sum(wardgate_requests_total) >= {sent}")
+                await asked.until(f"sum(wardgate_spans_total) >= {sent}")
             await asked.until('wardgate_provider_errors{window="5m", error_type="http_503"} == 2')
             yield asked
 
