@@ -24,6 +24,7 @@ from gateway.shapes import Secret
 from gateway.store.compile import revision
 from gateway.store.engine import open_store
 from tests import servers
+from tests.backends import Backend
 from tests.certificate import certificate
 from tests.desks import add, opened, refused
 from tests.houses import until
@@ -82,7 +83,7 @@ async def told(hearsay: Hearsay, tell: Callable[[], Any]) -> bool:
 
 
 async def test_a_change_is_heard_by_everybody_who_listens(redis_url: str, tmp_path: Path) -> None:
-    async with opened(tmp_path, redis_url=redis_url) as desk:
+    async with opened(Backend(tmp_path), redis_url=redis_url) as desk:
         key = desk.hash_key
         async with hearing(redis_url, key) as one, hearing(redis_url, key) as other:
             await subscribed(one, other)
@@ -93,13 +94,11 @@ async def test_a_change_is_heard_by_everybody_who_listens(redis_url: str, tmp_pa
             assert (one.announced, other.announced) == (2, 2)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgres"])
 async def test_a_change_is_in_the_table_without_any_look_in_between(
-    database: str, redis_url: str, tmp_path: Path, new_postgres: Callable[[], str]
+    redis_url: str, backend: Backend
 ) -> None:
-    given = {"database_url": new_postgres()} if database == "postgres" else {}
     async with (
-        opened(tmp_path, redis_url=redis_url, **given) as desk,
+        opened(backend, redis_url=redis_url) as desk,
         publishing(desk, FOREVER) as made,
     ):
         await subscribed(made._hearsay)
@@ -113,7 +112,7 @@ async def test_of_many_that_look_at_a_database_one_does(
     redis_url: str, tmp_path: Path, postgres_url: str
 ) -> None:
     async with (
-        opened(tmp_path, redis_url=redis_url, database_url=postgres_url) as desk,
+        opened(Backend(tmp_path), redis_url=redis_url, database_url=postgres_url) as desk,
         publishing(desk) as one,
         publishing(desk) as two,
         publishing(desk) as three,
@@ -163,7 +162,7 @@ async def publishing(desk: Desk, every: float = LOOK_EVERY) -> AsyncIterator[Pub
 
 
 async def test_only_what_was_committed_is_told_and_all_of_it(tmp_path: Path) -> None:
-    async with opened(tmp_path) as desk:
+    async with opened(Backend(tmp_path)) as desk:
         told: list[int] = []
         desk.store = desk.store.announced(told.append)
         before = await revision(desk.store)
@@ -253,7 +252,7 @@ async def test_its_word_holds_no_longer_than_till_the_next_look(redis_url: str) 
 async def test_a_frozen_redis_keeps_no_change_waiting(redis: Server, tmp_path: Path) -> None:
     said: list[str] = []
     url = servers.redis_url(redis)
-    async with opened(tmp_path, redis_url=url) as desk:
+    async with opened(Backend(tmp_path), redis_url=url) as desk:
         assert desk.channel is not None
         desk.channel._say = said.append
         redis.freeze()
@@ -369,7 +368,7 @@ def _tls(port: int, folder: Path) -> Server:
 
 async def test_a_url_that_is_none_is_refused_without_showing_it(tmp_path: Path) -> None:
     with pytest.raises(StartRefused) as raised:
-        async with opened(tmp_path, redis_url=f"redis://:{PASSWORD}@host:1/0?db=x"):
+        async with opened(Backend(tmp_path), redis_url=f"redis://:{PASSWORD}@host:1/0?db=x"):
             pass
     assert PASSWORD not in str(raised.value)
 
