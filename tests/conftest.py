@@ -7,6 +7,7 @@ uvloop, as the gateway does.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import shutil
@@ -67,6 +68,13 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """What hangs behind a failure fails, too: pytest's own watch ends with the failure."""
+    limit = float(node.config.getini("faulthandler_timeout"))
+    faulthandler.dump_traceback_later(limit, exit=True, file=2)
 
 
 @pytest.hookimpl(wrapper=True)

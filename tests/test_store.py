@@ -13,7 +13,7 @@ from sqlalchemy import Table, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gateway.errors import SealBroken, StartRefused
-from gateway.store import sealed, tables, telemetry
+from gateway.store import health, proofs, sealed, tables, telemetry
 from gateway.store.compile import revision
 from gateway.store.engine import Store, open_store
 from gateway.store.migrate import migrate
@@ -98,9 +98,8 @@ BROKEN: list[tuple[Table, dict[str, Any]]] = [
 
 @pytest.fixture
 async def store(backend: Backend) -> AsyncIterator[Store]:
-    url = backend.empty()
-    await asyncio.to_thread(migrate, url)
-    opened = await open_store(url)
+    await asyncio.to_thread(migrate, backend.place)
+    opened = await open_store(backend.place)
     yield opened
     await opened.aclose()
 
@@ -184,6 +183,30 @@ async def test_record_used_keeps_the_latest_time_of_known_keys(store: Store) -> 
     async with store.read() as conn:
         rows = (await conn.execute(select(tables.telemetry))).all()
     assert [(row.key_id, row.last_used_at) for row in rows] == [("k", 7.0)]
+
+
+async def test_two_gateways_that_saw_a_key_first_at_the_same_moment(
+    backend: Backend, store: Store
+) -> None:
+    await put(store, (tables.client_key, KEY))
+    await put(store, (tables.provider_config, CONFIG))
+    other = await open_store(backend.place)
+    seen = proofs.Proof(0, proofs.REFUSED, 7.0)
+
+    async def tell() -> None:
+        await telemetry.record_used(other, {"k": 7.0})
+        await health.keep(other, "other", {}, {CONFIG["id"]: seen})
+
+    async with asyncio.TaskGroup() as tasks, store.note() as conn:
+        values = {"key_id": "k", "last_used_at": 5.0}
+        await conn.execute(insert(tables.telemetry).values(values))
+        await proofs.put(conn, CONFIG["id"], proofs.Proof(0, proofs.PROVEN, 5.0))
+        telling = tasks.create_task(tell())
+        assert not (await asyncio.wait([telling], timeout=0.1))[0]
+    async with store.read() as conn:
+        assert await conn.scalar(select(tables.telemetry.c.last_used_at)) == 7.0
+        assert await proofs.find(conn, CONFIG["id"]) == seen
+    await other.aclose()
 
 
 async def test_unlock_gives_the_same_constants_every_time(store: Store) -> None:

@@ -38,10 +38,16 @@ def variables(upstream: Upstream, endpoint: str) -> dict[str, str]:
     }
 
 
+ASKED = {"model": "openai/gpt-4.1-mini", "messages": []}
+
+
+def calling(running: Running, headers: dict[str, str]) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=running.gateway, headers=headers)
+
+
 async def ask(running: Running, headers: dict[str, str], status: int = 200) -> None:
-    async with httpx2.AsyncClient(base_url=running.gateway, headers=headers) as client:
-        asked = {"model": "openai/gpt-4.1-mini", "messages": []}
-        assert (await client.post(CHAT, json=asked)).status_code == status
+    async with calling(running, headers) as client:
+        assert (await client.post(CHAT, json=ASKED)).status_code == status
 
 
 def environ(pid: int) -> bytes:
@@ -67,8 +73,10 @@ async def test_the_last_span_is_exported_before_a_worker_is_gone(tmp_path: Path)
         app = await prepared(folder, upstream)
         env = variables(upstream, collector.url)
         async with house(folder, WARDGATE_WORKERS="2", **env) as running:
-            for _ in range(4):
-                await ask(running, app.headers)
+            # While both are connected each worker has one of them.
+            async with calling(running, app.headers) as one, calling(running, app.headers) as two:
+                for client in (one, two, one, two):
+                    assert (await client.post(CHAT, json=ASKED)).status_code == 200
             await collector.wait_for(lambda: len(collector.spans) == 8)
             await told(running, 'wardgate_spans_total{outcome="exported"} 8.0')
             await ask(running, {"authorization": "Bearer nobody"}, 401)

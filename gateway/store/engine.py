@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from sqlalchemy import event, select, update
+from sqlalchemy import Table, event, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -134,6 +135,16 @@ def make_engine(url: str) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
+
+
+def insert_missing(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that does nothing, and says so by its row count, where the row is there by now.
+
+    PostgreSQL waits for whoever is just inserting it.
+    """
+    if conn.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
 
 
 def shown(url: str | URL) -> str:

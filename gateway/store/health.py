@@ -39,7 +39,7 @@ async def keep(
         ]
         if rows:
             await _replace(conn, rows)
-        for config_id, seen in looks.items():
+        for config_id, seen in sorted(looks.items()):  # in one order, for all gateways at once
             await proofs.put(conn, config_id, seen)
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select, update
 
 from gateway.health import PROVEN, REFUSED
-from gateway.store.engine import Connection
+from gateway.store.engine import Connection, insert_missing
 from gateway.store.tables import proof, provider_config
 
 __all__ = ["PROVEN", "REFUSED", "Proof", "everyone", "find", "put"]
@@ -57,7 +57,9 @@ async def put(conn: Connection, config_id: str, seen: Proof) -> None:
         return
     c = provider_config.c
     if await conn.scalar(select(c.id).where(c.id == config_id)) is not None:
-        await conn.execute(insert(proof).values(config_id=config_id, **values))
+        new = insert_missing(conn, proof).values(config_id=config_id, **values)
+        if not (await conn.execute(new)).rowcount:  # another gateway saw it at the same moment
+            await put(conn, config_id, seen)
 
 
 def _settled(known: Proof, seen: Proof) -> bool:
