@@ -7,11 +7,14 @@ empty store is made per run and ring, and copied for every test: migrating takes
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from admin.configure.desk import open_desk
 from gateway import catalog
@@ -21,6 +24,10 @@ from tests.databases import Databases, name_of
 
 KINDS = ("sqlite", "postgresql")
 FILE = "wardgate.db"
+# For what takes long without asking the store much: on SQLite, and on both under `make soak`.
+both_when_soaked = pytest.mark.parametrize(
+    "store_databases", KINDS if os.environ.get("SOAK") else KINDS[:1], indirect=True
+)
 _EMPTY: dict[KeyRing, bytes] = {}
 
 
@@ -87,13 +94,22 @@ class Backend:
         return b"".join([*(path.read_bytes() for path in ours), theirs])
 
     def take_away(self) -> None:
-        """No connection can be opened any more, and none is left."""
+        """Nobody can open it any more; who has a PostgreSQL open is thrown out."""
         if self.databases is not None:
-            self.databases.drop(self.url)
+            self.databases.close(self.url)
             return
         for path in self.folder.glob(f"{FILE}*"):
-            path.unlink()
+            path.rename(self.folder / f"away.{path.name}")
         (self.folder / FILE).mkdir()
+
+    def give_back(self) -> None:
+        """As it was when it was taken away."""
+        if self.databases is not None:
+            self.databases.open(self.url)
+            return
+        (self.folder / FILE).rmdir()
+        for path in self.folder.glob(f"away.{FILE}*"):
+            path.rename(self.folder / path.name.removeprefix("away."))
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from tests.servers import Server, postgres_program, postgres_url
 
 _DONE = "that is all"
 _NUMBERS = count(1)
+_THROW_OUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'"
 
 
 class Databases:
@@ -40,6 +41,14 @@ class Databases:
     def drop(self, url: str) -> None:
         """Whoever is still connected."""
         self.run(f"DROP DATABASE IF EXISTS {name_of(url)} WITH (FORCE)")
+
+    def close(self, url: str) -> None:
+        """Nobody is let in any more, and who is in there is thrown out."""
+        self.run(f"ALTER DATABASE {name_of(url)} ALLOW_CONNECTIONS false")
+        self.run(_THROW_OUT.format(name_of(url)))
+
+    def open(self, url: str) -> None:
+        self.run(f"ALTER DATABASE {name_of(url)} ALLOW_CONNECTIONS true")
 
     def files(self, url: str) -> bytes:
         """Every byte of the files that belong to this database alone."""

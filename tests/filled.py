@@ -59,7 +59,10 @@ class Filled:
 
 @contextlib.asynccontextmanager
 async def filled_desk(folder: Path) -> AsyncIterator[tuple[Desk, Filled]]:
-    """A desk on such a store, an SQLite file in `folder`; filled once, copied for every test."""
+    """A desk on such a store, filled once, copied for every test.
+
+    An SQLite file in `folder`, to be spoilt as one: what it is copied into is of both kinds.
+    """
     if not _MADE:
         with tempfile.TemporaryDirectory() as made:
             async with desks.opened(Backend(Path(made))) as desk:

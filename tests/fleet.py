@@ -114,7 +114,7 @@ async def fleet(folder: Path, **env: str) -> AsyncIterator[Fleet]:
 
 
 async def _furnish(data: Path, upstream: str) -> str:
-    """A provider and a client key."""
+    """A provider and a client key, in some store: a front knows of none."""
     async with of_house(Backend(data)) as desk:
         new = NewConfig(
             scope=GLOBAL, provider="custom:demo", alias="demo", base_url=upstream,

@@ -1,6 +1,7 @@
 """A data folder as a start leaves it: a store, its master key, and the routing table of the two.
 
-Called by the tests of the next start.
+Called by the tests of the next start, which looks into an SQLite file past SQLAlchemy and at no
+other database: theirs is a file.
 """
 
 from __future__ import annotations

@@ -12,15 +12,16 @@ import httpx2
 from gateway.health import Health
 from gateway.store.engine import open_store
 from gateway.store.health import judged
+from tests.backends import Backend
 from tests.houses import PATIENCE, Running, house, until, wardgate
 
 CHAT = "/v1/chat/completions"
 SAMPLE = re.compile(r"(wardgate_provider_\w+)\{(.*)\} (\S+)")
 
 
-async def client_key(data: Path, running: Running) -> str:
+async def client_key(backend: Backend, running: Running) -> str:
     """A new key that every worker takes."""
-    _, key, _ = await wardgate(data, "keys", "create", "app")
+    _, key, _ = await wardgate(backend.folder, "keys", "create", "app", **backend.env)
     headers = {"authorization": f"Bearer {key.strip()}", "connection": "close"}
     async with asyncio.timeout(PATIENCE), httpx2.AsyncClient(base_url=running.gateway) as client:
         took = 0
@@ -41,9 +42,9 @@ async def ask(running: Running, key: str, order: str, *, stream: bool = False) -
             assert "cut_at" in order
 
 
-async def health(data: Path) -> Health:
+async def health(backend: Backend) -> Health:
     """As it is stored at this moment; the demo upstream's config is the only one."""
-    store = await open_store(f"sqlite+aiosqlite:///{data / 'wardgate.db'}")
+    store = await open_store(backend.place)
     try:
         [one] = (await judged(store, time.time())).values()
     finally:
@@ -51,10 +52,10 @@ async def health(data: Path) -> Health:
     return one.health
 
 
-async def counted(data: Path, number: int) -> Health:
+async def counted(backend: Backend, number: int) -> Health:
     """Health once it tells of so many requests."""
     async with asyncio.timeout(PATIENCE):
-        while (found := await health(data)).windows[-1].requests < number:  # noqa: ASYNC110
+        while (found := await health(backend)).windows[-1].requests < number:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     return found
 
@@ -68,15 +69,17 @@ def metric(text: str, name: str, **labels: str) -> float | None:
 
 
 async def test_health_of_all_workers_is_one_and_metrics_show_the_same(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+    # Some store; the journey of both is below.
+    backend = Backend(tmp_path)
+    data = backend.folder
     async with house(data, "--demo", "--workers", "2") as running:
-        key = await client_key(data, running)
+        key = await client_key(backend, running)
         orders = [*["delay=0.2"] * 12, *["status=503"] * 4, *["status=400"] * 2]
         await asyncio.gather(*(ask(running, key, order) for order in orders))
         await asyncio.gather(*(ask(running, key, "hold=0.1", stream=True) for _ in range(4)))
         await asyncio.gather(*(ask(running, key, "cut_at=60", stream=True) for _ in range(2)))
         ended = time.monotonic()
-        shown = await counted(data, 24)
+        shown = await counted(backend, 24)
         assert time.monotonic() - ended < 10  # two seconds, on a machine with nothing else to do
         async with httpx2.AsyncClient(base_url=running.admin) as client:
             text = (await client.get("/metrics")).text
@@ -98,36 +101,34 @@ async def test_health_of_all_workers_is_one_and_metrics_show_the_same(tmp_path: 
 
 
 async def test_key_that_is_refused_shows_and_so_does_the_one_that_works(tmp_path: Path) -> None:
-    data = tmp_path / "data"
+    # Some store; the journey of both is below.
+    backend = Backend(tmp_path)
+    data = backend.folder
     async with house(data, "--demo") as running:
-        key = await client_key(data, running)
-        assert (await health(data)).state == "unknown"
+        key = await client_key(backend, running)
+        assert (await health(backend)).state == "unknown"
         await ask(running, key, "status=401")
-        assert (await counted(data, 1)).state == "unhealthy"
+        assert (await counted(backend, 1)).state == "unhealthy"
         for _ in range(20):
             await ask(running, key, "")
-        shown = await counted(data, 21)
+        shown = await counted(backend, 21)
     assert shown.state == "healthy"
     assert shown.windows[0].error_codes == {"http_401": 1}
 
 
-async def test_nothing_is_lost_at_the_end_nor_while_the_store_is_away(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with house(data, "--demo", "--workers", "2") as running:
-        key = await client_key(data, running)
+async def test_nothing_is_lost_at_the_end_nor_while_the_store_is_away(backend: Backend) -> None:
+    data, env = backend.folder, backend.env
+    async with house(data, "--demo", "--workers", "2", **env) as running:
+        key = await client_key(backend, running)
         await asyncio.gather(*(ask(running, key, "") for _ in range(10)))
         assert await running.stop() == 0
-    assert (await health(data)).windows[-1].requests == 10
-    database = data / "wardgate.db"
-    good = database.read_bytes()
-    database.write_bytes(b"not a database at all, whatever one asks of it" * 100)
-    async with house(data, "--demo", "--workers", "2") as running:
+    assert (await health(backend)).windows[-1].requests == 10
+    backend.take_away()
+    async with house(data, "--demo", "--workers", "2", **env) as running:
         await asyncio.gather(*(ask(running, key, "") for _ in range(10)))
-        fresh = data / "wardgate.db.good"
-        fresh.write_bytes(good)
-        fresh.rename(database)
+        backend.give_back()
         events = "store back"
         await until(lambda: events in [line["event"] for line in running.lines()], "the store")
-        shown = await counted(data, 20)
+        shown = await counted(backend, 20)
     assert shown.windows[-1].requests == 20
     assert shown.state == "healthy"

@@ -38,9 +38,10 @@ from gateway.errors import UpstreamError
 from gateway.settings import Settings
 from gateway.upstream.seam import Answer, Engine, Outbound
 from tests.admin_serve import CANARY, KEY, Admin, admin
-from tests.backends import Backend
+from tests.backends import Backend, both_when_soaked
 
 SOAK = os.environ.get("SOAK")
+EXAMPLES = 500 if SOAK else 25
 ROWS = [(surface, row) for surface, rows in SURFACES for row in rows]
 # Credentials are the test's own: what becomes of wrong ones is in test_matrix.py.
 CONFIG = {"generation": {"with-security-parameters": False, "database": "none"}}
@@ -89,7 +90,6 @@ class World:
     upstream: Upstream
     prober: Tethered
     http: requests.Session
-    examples: int
     examined: dict[str, set[int]] = field(default_factory=dict)
 
 
@@ -102,9 +102,7 @@ async def world(shared_backend: Backend) -> AsyncIterator[World]:
         prober = Tethered()
         async with admin(shared_backend, prober=prober, **given) as app:
             with requests.Session() as http:
-                # The same examples, only fewer: to think them up is what takes the time.
-                examples = 25 if shared_backend.databases is None else 8
-                running = World(app, upstream, prober, http, examples)
+                running = World(app, upstream, prober, http)
                 yield running
     # Examples that never get past the first check prove little.
     done = [name for name, statuses in running.examined.items() if min(statuses) < 300]
@@ -199,7 +197,7 @@ def examine(world: World, surface: Surface, row: Operation, values: Mapping[str,
     )
 
     @settings(
-        max_examples=500 if SOAK else world.examples,
+        max_examples=EXAMPLES,
         derandomize=not SOAK,
         database=None,
         deadline=None,
@@ -220,6 +218,7 @@ def examine(world: World, surface: Surface, row: Operation, values: Mapping[str,
     ask()
 
 
+@both_when_soaked
 @pytest.mark.parametrize(("surface", "row"), ROWS, ids=[row.name for _, row in ROWS])
 @in_module
 async def test_only_documented_answers_come_back(

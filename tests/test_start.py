@@ -1,4 +1,7 @@
-"""A start that serves the table of the last one at once: when it may, and when it must not."""
+"""A start that serves the table of the last one at once: when it may, and when it must not.
+
+Of SQLite by nature: it looks into the file, which takes no driver; no other store is looked into.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ from gateway.process.publish import write_private
 from gateway.process.supervise import House, Plan, listen
 from gateway.settings import Settings
 from gateway.shapes import Secret
+from tests.backends import Backend, lent
+from tests.databases import Databases
 from tests.houses import Running, children, environment, gone, house, until, wardgate
 
 DIED = "process died, starting another"
@@ -206,27 +209,50 @@ async def test_dead_admin_is_replaced_and_the_gateway_serves_on(tmp_path: Path) 
         assert running.workers() == workers
 
 
-async def test_house_starts_from_the_sealed_file_while_the_store_is_away(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    async with house(data) as running:
+async def test_house_starts_from_the_sealed_file_while_the_store_is_away(backend: Backend) -> None:
+    data, env = backend.folder, backend.env
+    async with house(data, **env) as running:
         assert await running.stop() == 0
-    database = data / "wardgate.db"
-    good = database.read_bytes()
-    database.write_bytes(b"not a database at all, whatever one asks of it" * 100)
-    async with house(data) as running:
+    backend.take_away()
+    async with house(data, **env) as running:
         events = [str(line["event"]) for line in running.lines()]
         assert "store away, serving from the sealed file" in events
         assert "The store is away" in running.said
         async with httpx2.AsyncClient(timeout=30) as client:
             assert (await client.get(f"{running.gateway}/readyz")).status_code == 200
-            fresh = data / "wardgate.db.good"
-            fresh.write_bytes(good)
-            fresh.rename(database)
+            backend.give_back()
             back = await client.get(f"{running.admin}/readyz")  # waits for it in the queue
         assert back.status_code == 200
         await until(
             lambda: "store back" in [line["event"] for line in running.lines()], "the store"
         )
+
+
+async def taken(client: httpx2.AsyncClient, running: Running, key: str) -> None:
+    """Until a worker takes this client key."""
+    url, headers = f"{running.gateway}/v1/models", {"authorization": f"Bearer {key}"}
+    async with asyncio.timeout(10):
+        while (await client.get(url, headers=headers)).status_code != 200:
+            pass
+
+
+async def test_house_takes_up_a_database_that_went_away_under_it(
+    shared_databases: Databases, tmp_path: Path
+) -> None:
+    # Of PostgreSQL by nature: nobody takes a file away from who has it open.
+    with lent(tmp_path, shared_databases) as backend:
+        env = backend.env
+        async with house(tmp_path, **env) as running, httpx2.AsyncClient(timeout=30) as client:
+            _, key, _ = await wardgate(tmp_path, "keys", "create", "app", **env)
+            backend.take_away()
+            assert (await client.get(f"{running.admin}/readyz")).status_code == 503
+            assert (await client.get(f"{running.gateway}/readyz")).status_code == 200
+            backend.give_back()
+            assert (await client.get(f"{running.admin}/readyz")).status_code == 200
+            code, another, _ = await wardgate(tmp_path, "keys", "create", "another", **env)
+            assert code == 0
+            for text in (key, another):
+                await taken(client, running, text.strip())
 
 
 async def test_house_without_store_or_sealed_file_does_not_start(tmp_path: Path) -> None:
