@@ -166,7 +166,7 @@ def build(
         ring=ring,
         catalog=catalog,
         snapshot=snapshot,
-        limiter=Limiter(clock, share, settings.redis_url),
+        limiter=Limiter(clock, share, settings.redis_url, without=settings.redis_away),
         engine=engine or HttpEngine(policy, timeouts),
         log=logs.request_logger(),
         clock=clock,

@@ -42,7 +42,8 @@ ROWS: Final = (
     ),
     Row(
         "gateway",
-        "the stored key does not open, or Wardgate may not connect to its provider's address",
+        "the stored key does not open, Wardgate may not connect to its provider's address, or Redis"
+        " is away and limits are denied then",
         lambda outcome, status, code: code in _OF_THE_HOUSE,
     ),
     Row(

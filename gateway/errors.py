@@ -8,7 +8,7 @@
         ├── Malformed      400  ├── Unauthorized   401  ├── Forbidden     403
         ├── NotFound       404  ├── WrongMethod    405  ├── SlowClient    408
         ├── TooLarge       413  ├── RateLimited    429  ├── HeadTooLarge  431
-        ├── ClientGone     499  (logged, never sent)
+        ├── LimitsAway     503  ├── ClientGone     499  (logged, never sent)
         └── UpstreamError  502  ── TlsFailed 502, UpstreamTimeout 504, Unavailable 503
 
 Nothing here knows HTTP libraries or dialects. Raised everywhere, rendered only in app.py.
@@ -108,6 +108,13 @@ class TooLarge(GatewayError):
 class RateLimited(GatewayError):
     status = 429
     default_code = "rate_limit_exceeded"
+
+
+class LimitsAway(GatewayError):
+    """Nobody can count for all workers now, and this limit is not to be passed uncounted."""
+
+    status = 503
+    default_code = "unavailable"
 
 
 class HeadTooLarge(GatewayError):

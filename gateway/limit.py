@@ -6,16 +6,17 @@ process, which then holds its share of each limit. Never sees a body. Called by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
-from gateway.errors import LimitFacts, RateLimited
+from gateway.errors import LimitFacts, LimitsAway, RateLimited
 from gateway.paths import Match
 from gateway.shapes import Client, ProviderConfig, RateLimit
 from gateway.snapshot import Snapshot
+from gateway.windows.breaker import PAUSE
 from gateway.windows.memory import Away, Bucket, Left, Windows, bucket_of, count_at_hand
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _log(event: str) -> None:
 class Limiter:
     """Admits requests. `share` = (index, count) of this worker; `say` hears of Redis outages.
 
+    `without`: what becomes of a client's, gateway's or config's limit then (WARDGATE_REDIS_AWAY).
     Raises StartRefused for a `redis_url` that cannot be used. `clock` gives Unix seconds.
     """
 
@@ -44,8 +46,10 @@ class Limiter:
         share: tuple[int, int] = (0, 1),
         redis_url: str = "",
         say: Callable[[str], None] = _log,
+        without: Mapping[str, str] | None = None,
     ) -> None:
         self._clock = clock
+        self._without = without or {}
         self._share = share
         # By owner's id, one table a policy: an id is hashed once, a pair of two each time.
         self._of_clients: dict[str, Bucket] = {}
@@ -62,7 +66,7 @@ class Limiter:
 
     @property
     def redis_away(self) -> bool:
-        """Whether limits are this worker's share though they should be everybody's."""
+        """Whether limits are not shared though they should be."""
         return self._redis is not None and self._redis.away
 
     def at_hand(
@@ -85,7 +89,10 @@ class Limiter:
         config: ProviderConfig,
         now: float | None = None,
     ) -> None:
-        """Count the request, or raise RateLimited with the facts of the limit that is used up."""
+        """Count the request, or raise RateLimited with the facts of the limit that is used up.
+
+        Raises LimitsAway where Redis is, and a limit is denied then.
+        """
         now = self._clock() if now is None else now
         if not self.at_hand(client, gateway, config, now):
             await self._admit(self._which(client, gateway, config), now)
@@ -109,9 +116,19 @@ class Limiter:
             try:
                 refused = await self._redis.admit(buckets, now)
             except Away:
-                refused = self._admit_here(buckets, now)
+                refused = self._admit_here(self._held_here(buckets), now)
         if refused is not None:
             raise _refusal(*refused)
+
+    def _held_here(self, buckets: Sequence[Bucket]) -> list[Bucket]:
+        """Those of which this worker holds its share while Redis is away; raises LimitsAway."""
+        wanted = [self._without.get(bucket.policy, "local") for bucket in buckets]
+        if "deny" in wanted:
+            owner = _OWNERS[buckets[wanted.index("deny")].policy]
+            raise LimitsAway(
+                f"the rate limit of {owner} cannot be counted at the moment", retry_after=PAUSE
+            )
+        return [bucket for bucket, word in zip(buckets, wanted, strict=True) if word == "local"]
 
     def _admit_here(self, buckets: Sequence[Bucket], now: float) -> tuple[Bucket, float] | None:
         if count_at_hand(buckets, now):

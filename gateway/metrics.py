@@ -143,7 +143,7 @@ worker_cpu = Counter(
 )
 redis_away = Gauge(
     "wardgate_redis_away",
-    "1 while a worker finds Redis away, so that limits are its own share; 0 without Redis, too.",
+    "1 while a worker finds Redis away, so that limits are not shared; 0 without Redis, too.",
     multiprocess_mode="livemax",
 )
 rate_limited = Counter(

@@ -116,6 +116,17 @@ def _redis(raw: str) -> str:
     return raw
 
 
+def _without_redis(raw: str) -> dict[str, str]:
+    """What becomes of which limits while nobody counts for all; a bare word means all of them."""
+    limits, what = ("client", "gateway", "config"), ("local", "deny", "allow")
+    if raw in what:
+        return dict.fromkeys(limits, raw)
+    pairs = [part.strip().partition("=") for part in raw.split(",")]
+    if any(name not in limits or word not in what for name, _, word in pairs):
+        raise ValueError("use local, deny or allow, or client=deny,gateway=allow,config=local")
+    return {name: word for name, _, word in pairs}
+
+
 def _level(raw: str) -> str:
     if raw.lower() not in ("debug", "info", "warning", "error"):
         raise ValueError("use debug, info, warning or error")
@@ -226,6 +237,12 @@ class Settings:
     )
     redis_url: str = row(
         "", "Redis for limits shared by all workers, and to announce changes; empty = none.", _redis
+    )
+    redis_away: Mapping[str, str] = row(
+        {},
+        "Limits while Redis is away: local (each worker's share), deny or allow;"
+        " or client=…,gateway=…,config=…; empty = local.",
+        _without_redis,
     )
     kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")
     kek_file_group_readable: bool = row(

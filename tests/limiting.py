@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -26,9 +26,11 @@ class Clock:
 
 
 @asynccontextmanager
-async def limiters(url: str, clock: Clock, said: list[str]) -> AsyncIterator[list[Limiter]]:
+async def limiters(
+    url: str, clock: Clock, said: list[str], without: Mapping[str, str] | None = None
+) -> AsyncIterator[list[Limiter]]:
     """One limiter a worker, each of which knows its share."""
-    made = [Limiter(clock, (index, WORKERS), url, said.append) for index in range(WORKERS)]
+    made = [Limiter(clock, (n, WORKERS), url, said.append, without) for n in range(WORKERS)]
     try:
         yield made
     finally:

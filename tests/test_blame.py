@@ -38,6 +38,7 @@ CASES: list[tuple[Outcome, int, str | None, Blame | None]] = [
     ("upstream_error", 502, "upstream_redirect", "provider"),
     ("upstream_error", 504, "upstream_timeout", "provider"),
     ("incomplete", 200, "upstream_incomplete", "provider"),
+    ("refused", 503, "unavailable", "gateway"),
     ("refused", 401, "invalid_api_key", "client"),
     ("refused", 403, "model_not_allowed", "client"),
     ("refused", 429, "rate_limit_exceeded", "client"),

@@ -222,7 +222,7 @@ async def test_a_redis_that_only_reads_counts_as_away(redis: Server, clock: Cloc
         assert await admitted(workers, 4, RateLimit(10, 60)) == 4
         servers.redis_command(redis.port, "REPLICAOF 127.0.0.1 1")
         assert await admitted(workers, 100, RateLimit(20, 60)) == 20  # the shares
-        assert said == ["Redis is away (ReadOnlyError): limits are this worker's share"] * 4
+        assert said == ["Redis is away (ReadOnlyError): limits are not shared"] * 4
         servers.redis_command(redis.port, "REPLICAOF NO ONE")
         clock.now += 1.1
         for worker in workers:
@@ -240,7 +240,7 @@ async def test_what_redis_refuses_to_one_is_counted_for_the_others(
         assert servers.redis_command(redis.port, f"LPUSH {odd} text") == b":1\r\n"
         await asyncio.gather(*await asked(one, RateLimit(20, 60), 20, "odd"))
         assert counted(redis, clock, "config1") == 20
-        assert said == ["Redis is away (ResponseError): limits are this worker's share"]
+        assert said == ["Redis is away (ResponseError): limits are not shared"]
 
 
 @pytest.mark.parametrize("outage", ["frozen", "reads only"])

@@ -21,6 +21,7 @@ from gateway.settings import Settings
         *(("LOG_LEVEL", text) for text in ("loud", "critical")),
         *(("ENV", text) for text in ("prod", "Production")),
         *(("REDIS_URL", text) for text in ("garbage", "redis://h:99999/0", "http://h")),
+        *(("REDIS_AWAY", text) for text in ("maybe", "Deny", "config", "config=", "model=deny")),
         ("DATABASE_URL", "garbage"),
         ("DATABASE_URL", "postgresql://me:canary@h/db"),
         ("DATABASE_URL", "mysql+aiomysql://me:canary@h/db"),
@@ -63,7 +64,11 @@ def test_values_at_the_edges_are_taken() -> None:
     env |= {"IDLE_TIMEOUT": "0.05", "LOG_LEVEL": "INFO", "METRICS_PORT": "0"}
     env["PROVIDER_BASE_URLS"] = "openai=http://[::1]:9/v1/,custom:a=https://h"
     env["DATABASE_URL"] = "postgresql+asyncpg:///db?host=/run/postgresql&sslmode=verify-full"
+    env["REDIS_AWAY"] = "config=deny, client=allow"
     settings = Settings.from_env({f"WARDGATE_{name}": text for name, text in env.items()})
+    assert settings.redis_away == {"config": "deny", "client": "allow"}
+    every = Settings.from_env({"WARDGATE_REDIS_AWAY": "deny"}).redis_away
+    assert every == {"client": "deny", "gateway": "deny", "config": "deny"}
     assert settings.store_url == env["DATABASE_URL"]
     assert (settings.port, settings.workers, settings.heartbeat) == (65535, 256, 0.0)
     assert (settings.idle_timeout, settings.log_level) == (0.05, "info")

@@ -42,7 +42,7 @@ class Breaker:
         if not 0.0 <= now - self._said < PAUSE:
             self._said = now
             # Only the kind: the message may hold the URL, and the URL a password.
-            self._say(f"Redis is away ({type(error).__name__}): limits are this worker's share")
+            self._say(f"Redis is away ({type(error).__name__}): limits are not shared")
 
     def reset(self) -> None:
         """Redis answered."""
