@@ -35,11 +35,14 @@ CALLERS, _PAUSE = (24, 0.0) if os.environ.get("SOAK") else (4, 0.02)
 
 @dataclass
 class Member:
-    """One place of the fleet: its port is the same whoever serves there."""
+    """One place of the fleet: its port is the same whoever serves there. `words` say what, and end
+    with the option that takes the port.
+    """
 
     data: Path
     port: int
     env: dict[str, str]
+    words: tuple[str, ...] = ("gateway", "--port")
     running: Running | None = None
     _life: AsyncExitStack = field(default_factory=AsyncExitStack, repr=False)
 
@@ -49,7 +52,7 @@ class Member:
 
     async def start(self) -> None:
         """Serve; it does when this returns."""
-        words = ("gateway", "--port", str(self.port))
+        words = (*self.words, str(self.port))
         self.running = await self._life.enter_async_context(house(self.data, *words, **self.env))
 
     async def stop(self) -> None:

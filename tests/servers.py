@@ -150,7 +150,10 @@ def answers_tcp(server: Server) -> bool:
 
 @contextlib.contextmanager
 def running(
-    make: Callable[[int, Path], Server], user: str | None = None, within: Path | None = None
+    make: Callable[[int, Path], Server],
+    user: str | None = None,
+    within: Path | None = None,
+    port: Callable[[], int] = free_port,
 ) -> Iterator[Server]:
     """A server in a fresh folder, on a port of its own; both are gone afterwards."""
     # Not pytest's tmp_path: only its owner can enter that, and PostgreSQL runs as somebody else.
@@ -158,7 +161,7 @@ def running(
     if user:
         shutil.chown(folder, user, user)
     try:
-        server = _started(make, folder)
+        server = _started(make, folder, port)
         try:
             yield server
         finally:
@@ -167,10 +170,10 @@ def running(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _started(make: Callable[[int, Path], Server], folder: Path) -> Server:
+def _started(make: Callable[[int, Path], Server], folder: Path, port: Callable[[], int]) -> Server:
     # Somebody else may take the free port before the server does.
     for attempt in range(_TRIES):
-        server = make(free_port(), folder)
+        server = make(port(), folder)
         try:
             server.start()
         except ServerFailed:
@@ -181,9 +184,11 @@ def _started(make: Callable[[int, Path], Server], folder: Path) -> Server:
     raise AssertionError("unreachable")
 
 
-def redis_server() -> contextlib.AbstractContextManager[Server]:
+def redis_server(
+    port: Callable[[], int] = free_port,
+) -> contextlib.AbstractContextManager[Server]:
     """A Redis that keeps nothing on disk."""
-    return running(_redis)
+    return running(_redis, port=port)
 
 
 def _redis(port: int, folder: Path) -> Server:
@@ -208,9 +213,11 @@ def redis_url(server: Server) -> str:
     return f"redis://127.0.0.1:{server.port}/0"
 
 
-def postgres_server() -> contextlib.AbstractContextManager[Server]:
+def postgres_server(
+    port: Callable[[], int] = free_port,
+) -> contextlib.AbstractContextManager[Server]:
     """A PostgreSQL cluster for one test session: nothing is flushed to disk."""
-    return running(_postgres, _postgres_user(), _memory())
+    return running(_postgres, _postgres_user(), _memory(), port)
 
 
 def _memory() -> Path | None:

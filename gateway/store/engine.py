@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ Connection = AsyncConnection
 Witness = Callable[[Connection], Awaitable[None]]
 Tell = Callable[[int], None]
 _BUSY_MS = 10_000
+# A database that takes connections and answers nothing is away: so long for one that is made or
+# found in the pool, and for each statement; migrations have no limit.
+PATIENCE = 5.0
+_STATEMENT = 60.0
 _WRITES = "wardgate_writes"
 # What of a URL's query SQLAlchemy understands itself; the rest is the driver's and the server's.
 _SQLALCHEMYS = {"host", "port", "ssl", "prepared_statement_cache_size"}
@@ -46,8 +50,9 @@ _PRAGMAS = (
 class Store:
     """The open database. Transactions commit when their block ends, roll back when it raises."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, patience: float = PATIENCE) -> None:
         self._engine = engine
+        self._patience = patience
         self._embedded = engine.dialect.name == "sqlite"
         # SQLite has one writer anyway; waiting here costs no polling of its lock.
         self._writer = asyncio.Lock() if self._embedded else nullcontext()
@@ -61,7 +66,7 @@ class Store:
     async def read(self) -> AsyncIterator[Connection]:
         """Statements that all see the same state of the data."""
         options: dict[str, Any] = {} if self._embedded else {"isolation_level": "REPEATABLE READ"}
-        async with self._engine.connect() as conn:
+        async with self._connected() as conn:
             await conn.execution_options(**options)
             async with conn.begin():
                 yield conn
@@ -69,10 +74,21 @@ class Store:
     @asynccontextmanager
     async def note(self) -> AsyncIterator[Connection]:
         """A write that changes no routing (telemetry): no lock on a scope, no new revision."""
-        async with self._writer, self._engine.connect() as conn:
+        async with self._writer, self._connected() as conn:
             await conn.execution_options(**{_WRITES: True})
             async with conn.begin():
                 yield conn
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        """Raises TimeoutError when nobody answers."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._patience):
+                    conn = await stack.enter_async_context(self._engine.connect())
+            except TimeoutError:
+                raise TimeoutError(f"no answer in {self._patience:.0f} s") from None
+            yield conn
 
     @asynccontextmanager
     async def write(self, scope_id: str | None) -> AsyncIterator[Connection]:
@@ -114,7 +130,7 @@ class Store:
 
 async def open_store(url: str) -> Store:
     """Open the database at `url` (already migrated)."""
-    return Store(make_engine(url))
+    return Store(make_engine(url, statement=_STATEMENT))
 
 
 async def current_revision(conn: Connection) -> int:
@@ -123,14 +139,14 @@ async def current_revision(conn: Connection) -> int:
     return int(value or 0)
 
 
-def make_engine(url: str) -> AsyncEngine:
-    """An engine whose transactions are ours.
+def make_engine(url: str, statement: float | None = None) -> AsyncEngine:
+    """An engine whose transactions are ours; `statement`: seconds for each, None without end.
 
     Raises StartRefused where its driver or a certificate that the URL names is missing.
     """
     parts = make_url(url)
     if parts.get_backend_name() != "sqlite":
-        return _postgres(parts)
+        return _postgres(parts, statement)
     engine = create_async_engine(url)
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
@@ -173,14 +189,16 @@ def opening(url: str) -> Iterator[None]:
         raise StartRefused(f"the database {shown(url)} cannot be opened: {reason(error)}") from None
 
 
-def _postgres(parts: URL) -> AsyncEngine:
+def _postgres(parts: URL, statement: float | None) -> AsyncEngine:
     # sslmode and its relatives asyncpg reads in a DSN only; SQLAlchemy would hand them over one by
     # one, and a name that means nothing to either would be an error of the program.
     query = {name: value for name, value in parts.query.items() if name not in _SQLALCHEMYS}
     for name in _FILES & query.keys():
         if not Path(str(query[name])).is_file():
             raise StartRefused(f"the database URL's {name} names a file that is not there")
-    more = {"dsn": f"postgresql://?{urlencode(query, doseq=True)}"} if query else {}
+    more: dict[str, Any] = {"timeout": PATIENCE, "command_timeout": statement}
+    if query:
+        more["dsn"] = f"postgresql://?{urlencode(query, doseq=True)}"
     bare = parts.set(query={k: v for k, v in parts.query.items() if k in _SQLALCHEMYS})
     try:
         return create_async_engine(bare, pool_pre_ping=True, connect_args=more)
