@@ -27,6 +27,7 @@ from admin.configure.desk import Desk
 from admin.registry import SURFACES
 from gateway import blame, catalog, errors, health, metrics, settings, verdict
 from gateway.settings import PREFIX
+from tests import capacity
 
 ROOT = Path(__file__).parent.parent
 _MOST_NAMED = 10
@@ -222,6 +223,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "permissions": _permissions,
     "commands": _commands,
     "verdict": _verdict,
+    "capacity": lambda: _rows(capacity.HEADING, capacity.rows()),
 }
 
 
