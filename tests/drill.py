@@ -131,7 +131,9 @@ async def site(folder: Path, *, workers: int = 1, front: bool = True) -> AsyncIt
     `workers`: of the first gateway; the others have one each.
     """
     async with AsyncExitStack() as stack:
-        postgres = stack.enter_context(servers.postgres_server(quiet_port))
+        # What it has acknowledged it has to have when it is killed.
+        keeping = servers.postgres_server(quiet_port, "synchronous_commit=on")
+        postgres = stack.enter_context(keeping)
         redis = stack.enter_context(servers.redis_server(quiet_port))
         upstream = await stack.enter_async_context(Upstream(record=False))
         env = {

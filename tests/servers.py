@@ -214,10 +214,12 @@ def redis_url(server: Server) -> str:
 
 
 def postgres_server(
-    port: Callable[[], int] = free_port,
+    port: Callable[[], int] = free_port, *more: str
 ) -> contextlib.AbstractContextManager[Server]:
-    """A PostgreSQL cluster for one test session: nothing is flushed to disk."""
-    return running(_postgres, _postgres_user(), _memory(), port)
+    """A PostgreSQL cluster for one test session: nothing is flushed to disk; `more` settings."""
+    return running(
+        lambda p, at: _postgres(p, at, "trust", *more), _postgres_user(), _memory(), port
+    )
 
 
 def _memory() -> Path | None:
