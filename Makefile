@@ -37,7 +37,7 @@ test: ## Run everything: checks, then all tests against real servers
 # Two at once: pip beside apt, mypy beside npm. Tests begin when all of it has ended well.
 	@$(MAKE) --no-print-directory -j2 lint $(NPM) $(KUBERNETES)
 ifeq ($(ARGS),)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ALONE:%=--ignore=tests/test_%.py)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(ALONE:%=--ignore=tests/test_%.py)
 	@$(BIN)/python -m pytest -q $(ALONE:%=tests/test_%.py)
 else
 	@$(BIN)/python -m pytest -q $(ARGS)

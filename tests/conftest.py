@@ -73,8 +73,8 @@ def pytest_asyncio_loop_factories(
 @pytest.hookimpl(trylast=True)
 def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
     """What hangs behind a failure fails, too: pytest's own watch ends with the failure."""
-    limit = float(node.config.getini("faulthandler_timeout"))
-    faulthandler.dump_traceback_later(limit, exit=True, file=2)
+    if limit := float(node.config.getini("faulthandler_timeout")):
+        faulthandler.dump_traceback_later(limit, exit=True, file=2)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,9 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from copy import copy
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlencode
+from weakref import WeakKeyDictionary, WeakSet
 
+import aiosqlite
 from sqlalchemy import Table, event, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
@@ -40,6 +43,9 @@ _SQLALCHEMYS = {"host", "port", "ssl", "prepared_statement_cache_size"}
 _FILES = {"sslrootcert", "sslcert", "sslkey", "sslcrl"}
 # insufficient_privilege, read_only_sql_transaction
 _FORBIDDEN = ("42501", "25006")
+# aiosqlite's, one a connection. One that could not be opened, or was given up, has nobody who waits
+# for its thread to end, which then complains that the loop it reports to is gone.
+_threads: WeakKeyDictionary[AsyncEngine, WeakSet[Thread]] = WeakKeyDictionary()
 _PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_MS}",
     "PRAGMA synchronous = FULL",
@@ -126,6 +132,9 @@ class Store:
 
     async def aclose(self) -> None:
         await self._engine.dispose()
+        for thread in _threads.get(self._engine, ()):
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join, PATIENCE)
 
 
 async def open_store(url: str) -> Store:
@@ -147,7 +156,7 @@ def make_engine(url: str, statement: float | None = None) -> AsyncEngine:
     parts = make_url(url)
     if parts.get_backend_name() != "sqlite":
         return _postgres(parts, statement)
-    engine = create_async_engine(url)
+    engine = _embedded(url)
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "begin", _begin)
     return engine
@@ -187,6 +196,19 @@ def opening(url: str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, OSError) as error:
         raise StartRefused(f"the database {shown(url)} cannot be opened: {reason(error)}") from None
+
+
+def _embedded(url: str) -> AsyncEngine:
+    async def connect() -> aiosqlite.Connection:
+        place, options = engine.dialect.create_connect_args(engine.url)
+        connection = aiosqlite.connect(*place, **options)
+        connection._thread.daemon = True
+        threads.add(connection._thread)
+        return await connection
+
+    engine = create_async_engine(url, async_creator=connect)
+    threads = _threads[engine] = WeakSet()
+    return engine
 
 
 def _postgres(parts: URL, statement: float | None) -> AsyncEngine:
