@@ -109,7 +109,8 @@ async def requests_pass_whoever_is_refused(fleet: Fleet, port: int, seconds: flo
     """One after another for so long, each on a connection of its own."""
     end = monotonic() + seconds
     while monotonic() < end:
-        assert await failure(fleet, port) == ""
+        wrong = await failure(fleet, port)
+        assert not wrong, wrong
 
 
 async def ids_are_kept_or_made(fleet: Fleet, port: int) -> list[str]:
