@@ -34,7 +34,7 @@ from gateway.store.engine import Connection
 from gateway.store.places import base_url
 
 PATIENCE = 120.0  # seconds for the whole download
-LOOK_EVERY = 1.0
+LOOK_EVERY = 4.0
 SCHEDULE = Actor("schedule", "catalog sync", ())
 _MOST_LISTED = 20
 _LONGEST_JITTER = 60.0
@@ -262,7 +262,7 @@ def _entries(catalog: Catalog) -> dict[str, msgspec.Raw]:
 
 
 async def follow(desk: Desk) -> None:
-    """Notice within about a second what another process synced; until cancelled."""
+    """Notice within a few seconds what another process synced; until cancelled."""
     said = desk.catalog_flaw
     while True:
         # A store that is away is complained about by whoever needs it.

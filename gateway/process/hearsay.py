@@ -72,6 +72,9 @@ class Hearsay:
 
     async def pause(self, closing: asyncio.Event) -> None:
         """Until the next look, or until `closing`; a look brings other work, so not for long."""
+        if self._channel is None:
+            await _first(self._every, closing)
+            return
         began, gap = time.monotonic(), _GAP
         if self._sought > self.ours:  # looked for and not found: nobody is heeded for a while
             self._claimed = self._sought = self.ours
