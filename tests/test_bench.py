@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -237,6 +240,14 @@ def test_what_makes_no_sense_is_refused_with_a_usage_message(
     with pytest.raises(SystemExit):
         arguments(typed)
     assert complaint in capsys.readouterr().err
+
+
+def test_steps_that_are_timed_are_those_of_the_page() -> None:
+    command = [sys.executable, "-P", "-m", "tests.bench.steps", "1", "20"]
+    told = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    timed = re.findall(r"^\| (\w+) \| [0-9.]+ \|", told, re.MULTILINE)
+    page = (ROOT / "docs/performance.md").read_text().partition("<!-- where -->")[2]
+    assert timed == re.findall(r"^\| (?:the )?(\w+) \| [0-9.]+ \|", page, re.MULTILINE)
 
 
 async def test_instructions_are_counted_of_answers_that_are_right() -> None:

@@ -1,7 +1,7 @@
 """How long each step of a request takes, in a worker's app between transports without sockets.
 
 Each step is timed where the corridor calls it; a timer's own cost is measured and taken off. The
-kernel's part is not in it. `python -m tests.bench.steps`; nothing of it runs in a worker.
+kernel's part is not in it. `python -m tests.bench.steps`, fewer with two numbers: rounds, requests.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Clock:
         return timed
 
     def look(self) -> dict[str, float]:
-        """Microseconds of a request by step."""
-        found = {step: spent / MANY / 1000 for step, spent in self.spent.items()}
+        """Microseconds by step."""
+        found = {step: spent / 1000 for step, spent in self.spent.items()}
         self.spent.clear()
         return found
 
@@ -76,23 +76,23 @@ def instrument(clock: Clock) -> None:
     Limiter.at_hand = clock.plain("limit", Limiter.at_hand)  # type: ignore[method-assign]
 
 
-async def measure() -> dict[str, float]:
-    """The median of the rounds, by step; `all` is what a request took from end to end."""
+async def measure(rounds: int = ROUNDS, many: int = MANY) -> dict[str, float]:
+    """Microseconds of a request by step, the median of the rounds; `rest` is in none of them."""
     logs.configure("info", mask, fd=os.open(os.devnull, os.O_WRONLY))
     clock = Clock()
     instrument(clock)
     lane = Lane()
     nothing = clock.plain("timer", lambda: None)
-    rounds = []
-    for _ in range(ROUNDS):
+    rows = []
+    for _ in range(rounds):
         begun = perf_counter_ns()
-        await lane.requests(MANY)
-        whole = (perf_counter_ns() - begun) / MANY / 1000
-        for _ in range(MANY):
+        await lane.requests(many)
+        whole = (perf_counter_ns() - begun) / 1000
+        for _ in range(many):
             nothing()
-        rounds.append({**clock.look(), "all": whole})
+        rows.append({**clock.look(), "all": whole})
     lane.close()
-    found = {step: median(row[step] for row in rounds) for step in rounds[0]}
+    found = {step: median(row[step] for row in rows) / many for step in rows[0]}
     timer = found.pop("timer")
     steps = {step: took - timer for step, took in found.items() if step != "all"}
     rest = found["all"] - sum(steps.values()) - len(steps) * timer
@@ -102,7 +102,7 @@ async def measure() -> dict[str, float]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        found = uvloop.run(measure())
+        found = uvloop.run(measure(*map(int, sys.argv[1:])))
     whole = sum(found.values())
     for step, took in found.items():
         sys.stdout.write(f"| {step} | {took:.1f} | {100 * took / whole:.0f} % |\n")
