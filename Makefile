@@ -16,8 +16,8 @@ export PYTHON
 # `make bench` fails beyond the bounds of tests/bench/table.py. Empty it to only measure.
 BOUNDS := --bounds
 # Tests that look at clocks: others beside them would be measured, too.
-ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts haproxy health_journey \
-	journeys limit_redis listener_bodies listener_flow push record start_costs streaming within_a_second
+ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts haproxy journeys \
+	limit_redis listener_bodies listener_flow push record start_costs streaming within_a_second
 NPM := tests/npm/node_modules/.package-lock.json
 KUBERNETES := .venv/kubernetes_validate-1.37.0-py3-none-any.whl
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light haproxy=haproxy \
