@@ -100,15 +100,17 @@ class Backend:
             return
         for path in self.folder.glob(f"{FILE}*"):
             path.rename(self.folder / f"away.{path.name}")
-        (self.folder / FILE).mkdir()
+        nowhere = self.folder / "nowhere"
+        nowhere.mkdir(exist_ok=True)
+        (self.folder / FILE).symlink_to(nowhere)
 
     def give_back(self) -> None:
         """As it was when it was taken away."""
         if self.databases is not None:
             self.databases.open(self.url)
             return
-        (self.folder / FILE).rmdir()
-        for path in self.folder.glob(f"away.{FILE}*"):
+        # The file itself last, in one step: who opened it in between would have made an empty one.
+        for path in sorted(self.folder.glob(f"away.{FILE}*"), reverse=True):
             path.rename(self.folder / path.name.removeprefix("away."))
 
 

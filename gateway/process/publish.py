@@ -105,6 +105,7 @@ class Publisher:
         self._hash_key = old.hash_key
         age = round(self._source.clock() - old.compiled_at)
         self._log.error("store away, serving from the sealed file", age=age, revision=old.revision)
+        self._away = True
 
     async def watch(self) -> None:
         """Follow the store until the house closes; without workers there is nobody to tell."""
