@@ -44,8 +44,8 @@ class EventTap:
         return not self._reader.partial
 
     def see(self, chunk: bytes) -> None:
-        # A chunk of whole events, and none of the words that matter in it: most are that. Looking
-        # from behind, Python makes no list of arguments.
+        # A chunk of whole events, and none of the words that matter in it: most are that.
+        # Unlike find, rpartition needs no tuple of arguments (decision 21).
         if self._reader.between and chunk.endswith(_EVENT_ENDS):
             for word in self._telling:
                 if chunk.rpartition(word)[1]:

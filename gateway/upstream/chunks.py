@@ -15,18 +15,8 @@ _MOST: Final = 4096  # bytes of a payload: an event is smaller, and larger ones 
 _Unpack = Callable[[bytes], tuple[bytes, ...]]
 
 
-def _sizes() -> list[bytes]:
-    found = [b""] * (len(b"%x" % _MOST) + _MOST + 5)
-    for size in range(1, _MOST + 1):
-        head = b"%x\r\n" % size
-        found[len(head) + size + len(_END)] = head
-    return found
-
-
-# At the length of a whole chunk stands the size it begins with; no chunk has some of the lengths.
-_SIZES: Final = _sizes()
-# How to cut one of that length into size, payload and line end, once one has come: three compared
-# that way cost less than two calls with arguments.
+# By the length of a whole chunk, once one has come: how to cut it into size, payload and line end,
+# and its size as it is spelled. Compared that way it costs less than two calls with arguments.
 _cuts: Final[dict[int, tuple[_Unpack, bytes]]] = {}
 
 
@@ -42,8 +32,11 @@ def payload(data: bytes) -> bytes | None:
 
 
 def _cut(length: int) -> tuple[_Unpack, bytes] | None:
-    head = _SIZES[length] if length < len(_SIZES) else b""
-    if not head:
-        return None
-    layout = Struct(f"{len(head)}s{length - len(head) - len(_END)}s{len(_END)}s")
-    return _cuts.setdefault(length, (layout.unpack, head))
+    """None for a length that no chunk has which is known here."""
+    for digits in range(1, len(b"%x" % _MOST) + 1):
+        size = length - digits - 2 * len(_END)
+        head = b"%x\r\n" % size if 0 < size <= _MOST else b""
+        if len(head) == digits + len(_END):
+            layout = Struct(f"{len(head)}s{size}s{len(_END)}s")
+            return _cuts.setdefault(length, (layout.unpack, head))
+    return None
