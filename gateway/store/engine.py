@@ -132,7 +132,7 @@ class Store:
 
     async def aclose(self) -> None:
         await self._engine.dispose()
-        for thread in _threads.get(self._engine, ()):
+        for thread in list(_threads.get(self._engine, ())):
             if thread.is_alive():
                 await asyncio.to_thread(thread.join, PATIENCE)
 

@@ -6,6 +6,7 @@ file may do everything. docs/deploy.md has the statements that grant a gateway j
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
@@ -42,7 +43,11 @@ KEPT = (
     ("telemetry", "UPDATE"),
 )
 _READ_ONLY = text("SELECT current_setting('transaction_read_only') = 'on'")
-_MAY = text("SELECT has_table_privilege(:of, :right)")
+_LACKS = text(
+    "SELECT name"
+    " FROM unnest(CAST(:names AS text[]), CAST(:needed AS text[])) AS asked (name, needed)"
+    " WHERE NOT has_table_privilege(name, needed)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,8 @@ async def rights(conn: Connection) -> Rights:
     """Of the role that asks; of an up-to-date database."""
     if conn.dialect.name != "postgresql":
         return Rights()
-    unreadable = [name for name in READ if not await _may(conn, name, "SELECT")]
-    changes = not await _read_only(conn) and await _may(conn, "revision", "UPDATE")
+    unreadable = await _lacking(conn, [(name, "SELECT") for name in READ])
+    changes = not await _read_only(conn) and not await _lacking(conn, [("revision", "UPDATE")])
     return Rights(tuple(unreadable), changes)
 
 
@@ -69,9 +74,7 @@ async def keeps_reports(store: Store) -> bool:
     async with store.read() as conn:
         if conn.dialect.name != "postgresql":
             return True
-        if await _read_only(conn):
-            return False
-        return all([await _may(conn, name, right) for name, right in KEPT])
+        return not await _read_only(conn) and not await _lacking(conn, KEPT)
 
 
 async def _read_only(conn: Connection) -> bool:
@@ -79,5 +82,8 @@ async def _read_only(conn: Connection) -> bool:
     return bool(await conn.scalar(_READ_ONLY))
 
 
-async def _may(conn: Connection, of: str, right: str) -> bool:
-    return bool(await conn.scalar(_MAY, {"of": of, "right": right}))
+async def _lacking(conn: Connection, wanted: Sequence[tuple[str, str]]) -> list[str]:
+    """The tables, in their order, on which the role has not the right that is wanted."""
+    names, needed = zip(*wanted, strict=True)
+    found = await conn.scalars(_LACKS, {"names": list(names), "needed": list(needed)})
+    return list(found)
