@@ -141,6 +141,13 @@ def shared_redis() -> Iterator[Server]:
 
 
 @pytest.fixture
+def redis() -> Iterator[Server]:
+    """A Redis of the test's own, to be looked at, frozen, changed and killed."""
+    with servers.redis_server() as server:
+        yield server
+
+
+@pytest.fixture
 def redis_url(shared_redis: Server) -> str:
     """A Redis with nothing in it."""
     servers.redis_command(shared_redis.port, "FLUSHALL")

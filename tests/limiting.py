@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+import pytest
 
 from gateway.errors import RateLimited
 from gateway.limit import Limiter
@@ -23,6 +26,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Twenty seconds into a minute of today."""
+    return Clock(time.time() // 60 * 60 + 20)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ import contextlib
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,6 @@ PASSWORD = "canary-of-the-redis"
 RIGHT = "another"
 FOREVER = 3600.0
 HASH_KEY = Secret(b"0123456789abcdef0123456789ABCDEF")
-
-
-@pytest.fixture
-def redis() -> Iterator[Server]:
-    """A Redis of the test's own, to be frozen and killed."""
-    with servers.redis_server() as server:
-        yield server
 
 
 @contextlib.asynccontextmanager

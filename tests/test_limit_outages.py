@@ -17,12 +17,13 @@ from gateway.errors import LimitsAway, RateLimited
 from gateway.limit import Limiter
 from gateway.shapes import RateLimit
 from gateway.windows.pipeline import TIMEOUT
-from tests import servers
+from tests import limiting, servers
 from tests.limiting import WORKERS, Clock, client, config, limiters
 from tests.serve import RawClient
 from tests.servers import Server
 from tests.world import World, served
 
+clock = limiting.clock
 FAULTS = ("killed", "frozen", "slow", "read-only")
 LIMIT = RateLimit(20, 60)
 GATEWAY = ("gateway:acme/main", LIMIT)
@@ -101,18 +102,6 @@ class Line:
         near.join(far)
         if near.transport.is_closing():
             far.transport.abort()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(time.time() // 60 * 60 + 20)
-
-
-@pytest.fixture
-def redis() -> Iterator[Server]:
-    """A Redis of the test's own, to be frozen and killed."""
-    with servers.redis_server() as server:
-        yield server
 
 
 @contextlib.contextmanager

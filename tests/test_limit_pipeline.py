@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -23,13 +23,6 @@ DEADLINE = 5.0
 @pytest.fixture
 def clock() -> Clock:
     return Clock(time.time())
-
-
-@pytest.fixture
-def redis() -> Iterator[Server]:
-    """A Redis of the test's own, to be looked at, frozen and changed."""
-    with servers.redis_server() as server:
-        yield server
 
 
 @asynccontextmanager

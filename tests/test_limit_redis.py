@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Literal
 
 import pytest
@@ -12,21 +11,11 @@ import pytest
 from gateway.errors import LimitFacts, RateLimited
 from gateway.limit import Limiter
 from gateway.shapes import RateLimit
-from tests import servers
+from tests import limiting, servers
 from tests.limiting import WORKERS, Clock, admitted, client, config, limiters
 from tests.servers import Server
 
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(time.time() // 60 * 60 + 20)
-
-
-@pytest.fixture
-def redis() -> Iterator[Server]:
-    """A Redis of the test's own, to be frozen and killed."""
-    with servers.redis_server() as server:
-        yield server
+clock = limiting.clock
 
 
 async def until_shared_again(workers: list[Limiter], clock: Clock) -> None:
