@@ -12,16 +12,19 @@ import random
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from gateway.redis_client import client
+from gateway import redis_client
+from gateway.redis_client import Patience
 from gateway.shapes import Secret
 
 PATIENCE = 0.5  # seconds for Redis to take what is told
+_PATIENCE = Patience(connecting=PATIENCE, answering=PATIENCE)
 SILENCE = 1.5  # without a sign of life, pongs included, it is subscribed anew
 _PING_EVERY = 0.5
 _PAUSE = 1.0  # between two tries to subscribe, give or take a half
@@ -37,7 +40,8 @@ class Channel:
     def __init__(self, url: str, hash_key: Secret, say: Callable[[str], None]) -> None:
         self.name = name(hash_key)
         self.up = False
-        self._client = client(url, PATIENCE)
+        # The first one is used. Any of a cluster's nodes will do: what one is told, all pass on.
+        self._clients = deque(redis_client.clients(redis_client.read(url), _PATIENCE))
         self._say = say
         self._me = secrets.token_hex(8)
         self._next: int | None = None
@@ -64,6 +68,7 @@ class Channel:
             try:
                 await self._follow(hear)
             except (RedisError, OSError) as error:
+                self._clients.rotate(-1)
                 self._complain("no announcements of changes come in", error)
             finally:
                 self.up = False
@@ -79,21 +84,33 @@ class Channel:
             while task is not None and not task.done():
                 task.cancel()
                 await asyncio.wait([task], timeout=PATIENCE)
-        await self._client.aclose()
+        for client in self._clients:
+            await client.aclose()
 
     async def _tell(self) -> None:
         try:
             while self._next is not None:
                 revision, self._next = self._next, None
-                await self._client.publish(self.name, f"{self._me} {revision}")
+                await self._publish(f"{self._me} {revision}")
         except (RedisError, OSError) as error:
             self._next = None
             self._complain("changes are not announced", error)
         finally:
             self._telling = None
 
+    async def _publish(self, told: str) -> None:
+        for tries_left in reversed(range(len(self._clients))):
+            try:
+                await self._clients[0].publish(self.name, told)
+            except (RedisError, OSError):
+                self._clients.rotate(-1)
+                if not tries_left:
+                    raise
+            else:
+                return
+
     async def _follow(self, hear: Hear) -> None:
-        async with self._client.pubsub() as pubsub:
+        async with self._clients[0].pubsub() as pubsub:
             await pubsub.subscribe(self.name)
             heard_at = time.monotonic()
             while not self._closed:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+from gateway import redis_url
 from gateway.errors import StartRefused
 from gateway.shapes import Secret
 
@@ -106,13 +107,7 @@ def database_url(raw: str) -> str:
 
 
 def _redis(raw: str) -> str:
-    # The URL is not repeated: it may hold a password.
-    try:
-        sound = urlsplit(raw).port != 0
-    except ValueError:
-        sound = False
-    if not (sound and raw.startswith(("redis://", "rediss://", "redis+unix://", "unix://"))):
-        raise ValueError("use redis://host:port/database")
+    redis_url.parse(raw)
     return raw
 
 

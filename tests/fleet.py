@@ -100,8 +100,11 @@ class Fleet:
 
 
 @contextlib.asynccontextmanager
-async def fleet(folder: Path, **env: str) -> AsyncIterator[Fleet]:
-    """Both gateways serve when the block begins; both are gone when it is left."""
+async def fleet(folder: Path, limit: int | None = None, **env: str) -> AsyncIterator[Fleet]:
+    """Both gateways serve when the block begins; both are gone when it is left.
+
+    `limit`: requests an hour that the provider config admits.
+    """
     data, given = folder / "data", {"WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8", **env}
     members = [Member(data, quiet_port(), given) for _ in range(2)]
     async with AsyncExitStack() as stack:
@@ -109,19 +112,19 @@ async def fleet(folder: Path, **env: str) -> AsyncIterator[Fleet]:
         for member in members:
             stack.push_async_callback(member.aclose)
         await members[0].start()
-        key = await _furnish(data, upstream.url)
+        key = await _furnish(data, upstream.url, limit)
         await members[1].start()
         made = Fleet(members, upstream, key)
         await _until_known(made)
         yield made
 
 
-async def _furnish(data: Path, upstream: str) -> str:
+async def _furnish(data: Path, upstream: str, limit: int | None) -> str:
     """A provider and a client key, in some store: a front knows of none."""
     async with of_house(Backend(data)) as desk:
         new = NewConfig(
             scope=GLOBAL, provider="custom:demo", alias="demo", base_url=upstream,
-            dialect="openai", secret=secret(),
+            dialect="openai", secret=secret(), rate_limit=limit, rate_limit_period=3600,
         )  # fmt: skip
         await configs.create(desk, LOCAL, new)
         _, key = await keys.create(desk, LOCAL, NewKey(name="app"))

@@ -13,6 +13,7 @@ import pytest
 from gateway.errors import RateLimited
 from gateway.limit import Limiter
 from gateway.shapes import Client, ProviderConfig, RateLimit
+from tests.redis_fleets import eventually
 
 WORKERS = 4
 
@@ -32,6 +33,28 @@ class Clock:
 def clock() -> Clock:
     """Twenty seconds into a minute of today."""
     return Clock(time.time() // 60 * 60 + 20)
+
+
+HOUR = 3600
+WIDE = RateLimit(10**6, HOUR)
+
+
+@pytest.fixture
+def hour_clock() -> Clock:
+    """So early in an hour that it does not end, however often a pause of Redis' is over."""
+    return Clock(time.time() // HOUR * HOUR + 20)
+
+
+async def until_shared(workers: list[Limiter], clock: Clock, name: str = "other") -> None:
+    """Every worker counts in Redis again, this config's requests too; each tries after a pause."""
+
+    async def met() -> bool:
+        clock.now += 1.1
+        for worker in workers:
+            await worker.admit(client(), None, config(WIDE, name))
+        return not any(worker.redis_away for worker in workers)
+
+    await eventually(met, "limits that are shared again")
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ from tests.certificate import certificate
 from tests.desks import add, opened, refused
 from tests.houses import until
 from tests.left import house_of
+from tests.redis_fleets import user_of_the_docs
 from tests.servers import Server, redis_command
 
 PASSWORD = "canary-of-the-redis"
@@ -321,9 +322,7 @@ def connections(server: Server) -> int:
 
 
 async def test_a_user_who_may_do_no_more_than_that_is_enough(redis: Server) -> None:
-    rights = "+publish +subscribe +ping"  # as docs/configuration.md has them
-    rule = f"on >{PASSWORD} resetkeys resetchannels &wardgate:revision:* -@all {rights}"
-    assert redis_command(redis.port, f"ACL SETUSER gateway {rule}") == b"+OK\r\n"
+    assert redis_command(redis.port, user_of_the_docs(PASSWORD)) == b"+OK\r\n"
     said: list[str] = []
     url = f"redis://gateway:{PASSWORD}@127.0.0.1:{redis.port}"
     async with hearing(url, HASH_KEY, said) as one, hearing(url, HASH_KEY, said) as other:

@@ -300,6 +300,6 @@ def test_the_storage_keeps_the_librarys_promises() -> None:
 
 
 def test_a_redis_url_that_is_none_is_refused_at_start() -> None:
-    for url in ("redis://nowhere", "http://127.0.0.1:1/", "nonsense"):
+    for url in ("redis://:1", "http://127.0.0.1:1/", "nonsense"):
         with pytest.raises(StartRefused, match="WARDGATE_REDIS_URL"):
             Limiter(Clock(), redis_url=url)

@@ -1,7 +1,7 @@
 """Whether Redis may be asked: after a failure it is left alone for a second, then one may try it.
 
 Tells of an outage at most once a second, and of its end. Never asks Redis itself. Called by
-redis.py and pipeline.py.
+pipeline.py and shards.py.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ PAUSE = 1.0  # seconds between two tries while Redis is away
 
 
 class Breaker:
-    """`clock` gives Unix seconds; `say` is told that Redis is away, and that it is back."""
+    """`clock` gives Unix seconds; `say` is told that `who` is away, and that it is back."""
 
-    def __init__(self, clock: Callable[[], float], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], say: Callable[[str], None], who: str = "Redis"
+    ) -> None:
         self._clock = clock
         self._say = say
+        self._who = who
         self._retry_at: float | None = None
         self._said = float("-inf")
 
@@ -42,10 +45,10 @@ class Breaker:
         if not 0.0 <= now - self._said < PAUSE:
             self._said = now
             # Only the kind: the message may hold the URL, and the URL a password.
-            self._say(f"Redis is away ({type(error).__name__}): limits are not shared")
+            self._say(f"{self._who} is away ({type(error).__name__}): limits are not shared")
 
     def reset(self) -> None:
         """Redis answered."""
         if self._retry_at is not None:
             self._retry_at = None
-            self._say("Redis is back: limits are shared again")
+            self._say(f"{self._who} is back: limits are shared again")

@@ -22,6 +22,7 @@ _SWEEP_EVERY = 60.0  # seconds
 _SWEEP_AT = 1024  # windows
 
 Left = tuple[int, float]  # remaining, seconds until the window has room again
+Command = tuple[str, bytes]  # for Redis: the key it is about, and all of it in Redis' protocol
 
 
 class Away(WardgateError):
@@ -61,7 +62,7 @@ class Bucket:
     number: float = nan  # of the fixed window at hand; a moving one is never at hand
     count: Count = _NEVER  # the storage's own, so that whoever asks the library sees it, too
     full_until: float = 0.0  # Redis said so
-    packed: bytes = b""  # the command for Redis that counts in the fixed window of this number
+    packed: Command = ("", b"")  # counts in Redis in the fixed window of this number
     packed_for: float = nan
 
     @property

@@ -2,12 +2,13 @@
 
 A question is a generator: it yields commands and gets their replies until it returns what it found.
 One connection, so what is asked first is counted first. Never knows what a command means. Called by
-redis.py.
+redis.py and, for each node of a cluster, shards.py.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Generator, Iterable, Sequence
 from itertools import islice
@@ -15,10 +16,13 @@ from typing import Any, TypeVar
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
+from gateway.redis_client import Patience
 from gateway.windows.breaker import Breaker
-from gateway.windows.memory import Away
+from gateway.windows.memory import Away, Command
 
 TIMEOUT = 0.2  # seconds for all commands of one question
+# For its client: the pipeline has a timeout of its own for answers, one for all of a batch.
+PATIENCE = Patience(connecting=TIMEOUT, answering=None)
 # They are counted in beats of the loop. One that is late because we are busy, or were not given a
 # processor, counts once, and what Redis sent meanwhile is read before the next.
 _BEATS = 10
@@ -27,26 +31,44 @@ _BEATS = 10
 _MOST = 128
 
 T = TypeVar("T")
-Steps = Generator[Sequence[bytes], Sequence[Any], T]
+Steps = Generator[Sequence[Command], Sequence[Any], T]
+Refusals = tuple[type[ResponseError], ...]
 
 
-class _Question:
-    """Some request's, or nobody's any more: once it is under way it is asked to its end."""
+class Question(ABC):
+    """What a pipeline asks: some request's, or, once it is under way, perhaps nobody's any more."""
 
-    __slots__ = ("answer", "beats", "commands", "steps")
+    __slots__ = ("beats", "commands")
 
-    def __init__(self, steps: Steps[Any], answer: asyncio.Future[Any]) -> None:
-        self.steps = steps
-        self.answer = answer
-        self.commands = next(steps)
+    def __init__(self, commands: Sequence[Command]) -> None:
+        self.commands = commands
         self.beats = _BEATS
 
+    @abstractmethod
+    def begins(self) -> bool:
+        """Whether somebody still wants to know; then it is sent, and asked to its end."""
+
+    @abstractmethod
     def goes_on(self, replies: Sequence[Any]) -> bool:
         """Take the replies to its commands; whether it has more to ask."""
-        for reply in replies:
-            if isinstance(reply, ResponseError):
-                self.give_up()
-                return False
+
+    @abstractmethod
+    def give_up(self) -> None:
+        """Redis is away."""
+
+
+class _Steps(Question):
+    __slots__ = ("answer", "steps")
+
+    def __init__(self, steps: Steps[Any], answer: asyncio.Future[Any]) -> None:
+        super().__init__(next(steps))
+        self.steps = steps
+        self.answer = answer
+
+    def begins(self) -> bool:
+        return not self.answer.cancelled()
+
+    def goes_on(self, replies: Sequence[Any]) -> bool:
         try:
             self.commands = self.steps.send(replies)
         except StopIteration as end:
@@ -61,34 +83,47 @@ class _Question:
 
 
 class Pipeline:
-    """Asks over `client`, a redis-py one; `scripts` are loaded when Redis does not know one."""
+    """Asks over `client`, a redis-py one; `scripts` are loaded when Redis does not know one.
+
+    What Redis refuses is Away, but for refusals of a kind in `answers`: these are replies.
+    """
 
     _timer: asyncio.TimerHandle  # of the batch under way
 
-    def __init__(self, client: Any, scripts: Iterable[bytes], breaker: Breaker) -> None:
+    def __init__(
+        self, client: Any, scripts: Iterable[bytes], breaker: Breaker, answers: Refusals = ()
+    ) -> None:
         self._client = client
         # Taking one from the pool and bringing it back would cost a fifth of a question.
         self._connection = client.connection_pool.make_connection()
         self._scripts = list(scripts)
         self._breaker = breaker
-        self._waiting: deque[_Question] = deque()
-        self._under_way: list[_Question] = []
+        self._answers = answers
+        self._waiting: deque[Question] = deque()
+        self._under_way: list[Question] = []
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def away(self) -> bool:
+        """Whether Redis did not answer when it was asked last."""
+        return self._breaker.away
+
     def ask(self, steps: Steps[T]) -> Awaitable[T]:
         """What the question found, or Away. Who leaves before it is sent has asked nothing."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[T] = loop.create_future()
-        question = _Question(steps, answer)
-        if self._closed:
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.put(_Steps(steps, answer))
+        return answer
+
+    def put(self, question: Question) -> None:
+        """Ask it with the others; it is given up at once while Redis is left alone."""
+        if self._closed or not self._breaker.lets_pass():
             question.give_up()
-            return answer
+            return
         self._waiting.append(question)
         if self._task is None:
             # It begins with the loop's next tick: whoever asks in this one travels along.
-            self._task = loop.create_task(self._run())
-        return answer
+            self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def aclose(self) -> None:
         """Whoever still waits is told Away."""
@@ -114,12 +149,12 @@ class Pipeline:
         """Add who waits to who has more to ask; whether there is anybody."""
         while self._waiting and len(self._under_way) < _MOST:
             question = self._waiting.popleft()
-            if not question.answer.cancelled():
+            if question.begins():
                 self._under_way.append(question)
         return bool(self._under_way)
 
     async def _exchange(self) -> list[Any]:
-        commands = [command for question in self._under_way for command in question.commands]
+        commands = [each for question in self._under_way for _, each in question.commands]
         self._wait_a_beat()
         try:
             # Connects when it must; a connection that Redis closed while it was idle is none.
@@ -153,17 +188,23 @@ class Pipeline:
 
     def _settle(self, replies: Sequence[Any]) -> None:
         taken = iter(replies)
-        self._under_way = [
-            question
-            for question in self._under_way
-            if question.goes_on(list(islice(taken, len(question.commands))))
-        ]
-        error = next((reply for reply in replies if isinstance(reply, ResponseError)), None)
-        if error is None:
-            self._breaker.reset()
-        else:
-            self._breaker.trip(error)
+        refused = [reply for reply in replies if self._refuses(reply)]
+        going_on = []
+        for question in self._under_way:
+            own = list(islice(taken, len(question.commands)))
+            if refused and any(map(self._refuses, own)):
+                question.give_up()
+            elif question.goes_on(own):
+                going_on.append(question)
+        self._under_way = going_on
+        if refused:
+            self._breaker.trip(refused[0])
             self._give_up_waiting()
+        else:
+            self._breaker.reset()
+
+    def _refuses(self, reply: Any) -> bool:
+        return isinstance(reply, ResponseError) and not isinstance(reply, self._answers)
 
     def _give_up(self) -> None:
         for question in self._under_way:

@@ -7,57 +7,49 @@ alone for a second. Never decides what happens without Redis. Called by limit.py
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
-
-from limits.aio.storage.redis import RedisStorage
-from limits.errors import ConfigurationError
 
 from gateway import redis_client
+from gateway.redis_url import RedisUrl
 from gateway.windows.breaker import Breaker
-from gateway.windows.memory import Away, Bucket, Left
-from gateway.windows.pipeline import TIMEOUT, Pipeline, Steps
-from gateway.windows.scripts import Scripts, admitted, left, packed
+from gateway.windows.memory import Bucket, Left
+from gateway.windows.pipeline import PATIENCE, Pipeline, Steps
+from gateway.windows.scripts import Scripts, admitted, left
+from gateway.windows.shards import Shards
 
-T = TypeVar("T")
 Refusal = tuple[Bucket, float]  # the limit that is used up, and for how long
 
 
 class RedisWindows:
-    """The same windows for everybody. `say` is told, at most once a second, that Redis is away."""
+    """The same windows for everybody. `say` is told, at most once a second, that Redis is away.
+
+    Raises StartRefused for a URL that is none. Nothing is connected before it is asked.
+    """
 
     def __init__(self, url: str, clock: Callable[[], float], say: Callable[[str], None]) -> None:
-        bridge: Any = _storage(url).bridge
-        self._scripts = Scripts(bridge)
-        self._breaker = Breaker(clock, say)
-        load = [packed("SCRIPT", "LOAD", text) for text in self._scripts.texts]
-        self._pipeline = Pipeline(bridge.get_connection(), load, self._breaker)
+        self._scripts = Scripts()
+        self._redis = _reached(redis_client.read(url), self._scripts.loading, clock, say)
 
     def __repr__(self) -> str:
         return f"<RedisWindows: {'away' if self.away else 'in use'}>"
 
     @property
     def away(self) -> bool:
-        """Whether it did not answer when it was asked last."""
-        return self._breaker.away
+        """Whether it, or a node of it, did not answer when it was asked last."""
+        return self._redis.away
 
     def admit(self, buckets: Sequence[Bucket], now: float) -> Awaitable[Refusal | None]:
         """Count one request in all buckets, or in none: then say which is full, and how long.
 
         Raises Away. Between two workers a refusal may pass while the other gives its count back.
         """
-        return self._ask(self._admit(buckets, now))
+        return self._redis.ask(self._admit(buckets, now))
 
     def left(self, buckets: Sequence[Bucket], now: float) -> Awaitable[list[Left]]:
         """What each bucket still holds; counts nothing. Raises Away."""
-        return self._ask(self._left(buckets, now))
+        return self._redis.ask(self._left(buckets, now))
 
     async def aclose(self) -> None:
-        await self._pipeline.aclose()
-
-    def _ask(self, steps: Steps[T]) -> Awaitable[T]:
-        if not self._breaker.lets_pass():
-            raise Away
-        return self._pipeline.ask(steps)
+        await self._redis.aclose()
 
     def _admit(self, buckets: Sequence[Bucket], now: float) -> Steps[Refusal | None]:
         held: list[Bucket] = []
@@ -104,13 +96,13 @@ def _steps(buckets: Sequence[Bucket], now: float) -> list[Sequence[Bucket]]:
     return [*([bucket] for bucket in full), *([rest] if rest else ())]
 
 
-def _storage(url: str) -> RedisStorage:
-    """Raises StartRefused for a URL that is none. Nothing is connected yet."""
-    # The pipeline has its own timeout for commands, one for all of a batch.
-    given = redis_client.options(connecting=TIMEOUT, answering=None)
-    try:
-        return RedisStorage(
-            url, wrap_exceptions=True, implementation="redispy", key_prefix="wardgate", **given
-        )
-    except (ConfigurationError, ValueError):
-        raise redis_client.unusable() from None
+def _reached(
+    url: RedisUrl,
+    scripts: Sequence[bytes],
+    clock: Callable[[], float],
+    say: Callable[[str], None],
+) -> Pipeline | Shards:
+    if url.kind == "cluster":
+        return Shards(url, scripts, clock, say)
+    client = redis_client.clients(url, PATIENCE)[0]
+    return Pipeline(client, scripts, Breaker(clock, say))

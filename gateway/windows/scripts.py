@@ -7,25 +7,30 @@ sends anything. Called by redis.py.
 
 from __future__ import annotations
 
+from hashlib import sha1
 from typing import Any
 
-from gateway.windows.memory import Bucket, Left
+from limits.aio.storage.redis.bridge import RedisBridge
+
+from gateway.windows.memory import Bucket, Command, Left
+
+PREFIX = "wardgate"
 
 
 class Scripts:
-    """Commands for the windows of a `limits` storage; `bridge` is that storage's."""
+    """Commands for the windows of a `limits` storage whose keys begin with PREFIX."""
 
-    def __init__(self, bridge: Any) -> None:  # the library types it as its abstract parent
-        self._prefixed = bridge.prefixed_key
+    def __init__(self) -> None:
         scripts = (
-            bridge.lua_incr_expire,
-            bridge.lua_acquire_moving_window,
-            bridge.lua_moving_window,
+            RedisBridge.SCRIPT_INCR_EXPIRE,
+            RedisBridge.SCRIPT_ACQUIRE_MOVING_WINDOW,
+            RedisBridge.SCRIPT_MOVING_WINDOW,
         )
-        self._incr, self._acquire, self._moving = (script.sha for script in scripts)
-        self.texts: list[str] = [script.script.decode() for script in scripts]
+        # Redis knows a script by this hash of it.
+        self._incr, self._acquire, self._moving = (sha1(text).hexdigest() for text in scripts)
+        self.loading = [packed("SCRIPT", "LOAD", text.decode()) for text in scripts]
 
-    def hit(self, bucket: Bucket, now: float) -> bytes:
+    def hit(self, bucket: Bucket, now: float) -> Command:
         """Count one more; a fixed window counts what it refuses, too."""
         if bucket.sliding:
             period, most = str(bucket.period), str(bucket.limit.amount)
@@ -36,25 +41,30 @@ class Scripts:
             bucket.packed_for = number
         return bucket.packed
 
-    def give_back(self, bucket: Bucket, now: float) -> bytes:
+    def give_back(self, bucket: Bucket, now: float) -> Command:
         if bucket.sliding:
             # The library cannot take an entry back; the newest is as good as ours.
-            return packed("LPOP", self._key(bucket, now))
+            return self._plain("LPOP", bucket, now)
         return self._run(self._incr, bucket, now, str(bucket.period), "-1")
 
-    def look(self, bucket: Bucket, now: float) -> bytes:
+    def look(self, bucket: Bucket, now: float) -> Command:
         """Ask what is counted."""
         if bucket.sliding:
             start, most = repr(now - bucket.period), str(bucket.limit.amount)
             return self._run(self._moving, bucket, now, start, most)
-        return packed("GET", self._key(bucket, now))
+        return self._plain("GET", bucket, now)
 
-    def _run(self, sha: str, bucket: Bucket, now: float, *arguments: str) -> bytes:
-        return packed("EVALSHA", sha, "1", self._key(bucket, now), *arguments)
+    def _plain(self, word: str, bucket: Bucket, now: float) -> Command:
+        key = _key(bucket, now)
+        return key, packed(word, key)
 
-    def _key(self, bucket: Bucket, now: float) -> str:
-        key: str = self._prefixed(bucket.whole.key_for(bucket.window(now)))
-        return key
+    def _run(self, sha: str, bucket: Bucket, now: float, *arguments: str) -> Command:
+        key = _key(bucket, now)
+        return key, packed("EVALSHA", sha, "1", key, *arguments)
+
+
+def _key(bucket: Bucket, now: float) -> str:
+    return f"{PREFIX}:{bucket.whole.key_for(bucket.window(now))}"
 
 
 def packed(*parts: str) -> bytes:

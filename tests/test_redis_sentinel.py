@@ -1,0 +1,163 @@
+"""Limits and announcements where sentinels put a replica in its primary's place."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from admin import doctor
+from gateway.channel import Channel
+from gateway.errors import StartRefused
+from gateway.limit import Limiter
+from gateway.shapes import RateLimit, Secret
+from tests import limiting, redis_fleets
+from tests.limiting import HOUR, WIDE, WORKERS, Clock, admitted, limiters, until_shared
+from tests.redis_fleets import GUARD, PASSWORD, Watched, eventually
+from tests.serve import free_port
+
+clock = limiting.hour_clock
+LIMIT = RateLimit(50, HOUR)
+KEY = Secret(b"0123456789abcdef0123456789ABCDEF")
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Watched]:
+    with redis_fleets.watched() as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(shared: Watched) -> Watched:
+    """With nothing counted."""
+    cast(Any, shared.client(shared.primary())).flushall()
+    return shared
+
+
+@pytest.fixture
+def own() -> Iterator[Watched]:
+    """One whose primary may be hit: until all is as before is ten times as long as a new start."""
+    with redis_fleets.watched() as fleet:
+        yield fleet
+
+
+async def test_limit_is_exact_though_the_first_sentinel_is_gone(
+    fleet: Watched, clock: Clock
+) -> None:
+    said: list[str] = []
+    async with limiters(fleet.url(free_port()), clock, said) as workers:
+        assert await admitted(workers, 500, LIMIT) == 50
+    assert said == []
+    primary: Any = fleet.client(fleet.primary())
+    assert primary.info("keyspace")["db1"]["keys"] == 1, "it is not the database of the URL"
+
+
+async def test_a_sentinel_that_answers_nothing_costs_nobody_his_answer(
+    fleet: Watched, clock: Clock
+) -> None:
+    said: list[str] = []
+    fleet.sentinels[0].freeze()
+    try:
+        async with limiters(fleet.url(), clock, said) as workers:
+            assert await admitted(workers, 500, LIMIT) == 50
+    finally:
+        fleet.sentinels[0].thaw()
+    assert said == []
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen", "asked for"])
+async def test_limit_goes_on_in_the_replica(own: Watched, clock: Clock, how: str) -> None:
+    said: list[str] = []
+    async with limiters(own.url(), clock, said) as workers:
+        assert await admitted(workers, 20, LIMIT) == 20
+        await asyncio.to_thread(own.counted)
+        old = own.primary()
+        {"killed": old.kill, "frozen": old.freeze, "asked for": own.ask_for_another}[how]()
+        assert await admitted(workers, 4, None, WIDE) == 4, "meanwhile each holds its share"
+        await eventually(lambda: asyncio.to_thread(lambda: own.primary() is not old), "another")
+        await until_shared(workers, clock)
+        if how != "asked for":  # then nobody need notice
+            assert said[-WORKERS:] == ["Redis is back: limits are shared again"] * WORKERS
+        assert await admitted(workers, 100, LIMIT) == 30, "the replica knows of 20"
+
+
+async def test_changes_are_told_by_the_new_primary_too(own: Watched) -> None:
+    said: list[str] = []
+    heard: list[int] = []
+    async with channels(own.url(), said) as (one, other):
+        one.listen(heard.append)
+        await eventually(lambda: told(other, heard, 1), "the first")
+        old = own.primary()
+        old.kill()
+        await eventually(lambda: told(other, heard, 2), "the second, by another primary")
+        assert own.primary() is not old
+    assert all(GUARD not in one and PASSWORD not in one for one in said)
+
+
+async def told(by: Channel, heard: list[int], revision: int) -> bool:
+    by.tell(revision)
+    await asyncio.sleep(0.05)
+    return revision in heard
+
+
+@asynccontextmanager
+async def channels(url: str, said: list[str]) -> AsyncIterator[tuple[Channel, Channel]]:
+    one, other = (Channel(url, KEY, said.append) for _ in range(2))
+    try:
+        yield one, other
+    finally:
+        await one.aclose()
+        await other.aclose()
+
+
+async def test_tls_and_passwords_are_for_sentinels_and_primary_alike(clock: Clock) -> None:
+    said: list[str] = []
+    with redis_fleets.watched(tls=True) as fleet:
+        async with limiters(fleet.url(), clock, said) as workers:
+            assert await admitted(workers, 100, LIMIT) == 50
+        unknown = fleet.url().split("&ssl_ca_certs")[0]
+        async with limiters(unknown, clock, []) as workers:
+            await admitted(workers, 4, LIMIT)
+            assert workers[0].redis_away, "a certificate of nobody we trust"
+    assert said == []
+
+
+async def test_a_wrong_password_of_the_sentinels_is_away(fleet: Watched, clock: Clock) -> None:
+    said: list[str] = []
+    async with limiters(fleet.url().replace(GUARD, "wrong"), clock, said) as workers:
+        assert await admitted(workers, 4, LIMIT) == 4
+        assert all(worker.redis_away for worker in workers)
+    assert set(said) == {"Redis is away (MasterNotFoundError): limits are not shared"}
+
+
+async def test_sentinels_may_have_users_too(fleet: Watched, clock: Clock) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "redis.md").read_text()
+    (rights,) = re.findall(r"At sentinels: `(.*)`", page)
+    for one in fleet.sentinels:
+        made: Any = fleet.client(one)
+        assert made.execute_command("ACL SETUSER", "wardgate", "on", ">told", *rights.split())
+    said: list[str] = []
+    asked = "sentinel_username=wardgate&sentinel_password=told"
+    url = fleet.url().replace(f"sentinel_password={GUARD}", asked)
+    async with limiters(url, clock, said) as workers:
+        assert await admitted(workers, 100, LIMIT) == 50
+    assert said == []
+
+
+async def test_doctor_says_whether_the_primary_answers(fleet: Watched) -> None:
+    good = await doctor.check_redis(fleet.url())
+    assert (good.state, good.words) == ("ok", "answers")
+    bad = await doctor.check_redis(fleet.url().replace("/limits/", "/nobody/"))
+    assert bad.state == "fail"
+    assert "MasterNotFoundError" in bad.words
+
+
+def test_an_option_nobody_knows_is_refused_at_start() -> None:
+    for url in ("redis://h?nonsense=1", "redis+sentinel://h/s?nonsense=1"):
+        with pytest.raises(StartRefused, match="WARDGATE_REDIS_URL"):
+            Limiter(Clock(0.0), redis_url=url)
