@@ -21,7 +21,8 @@ ALONE := bench deadlines disconnect endurance engine_pool engine_timeouts haprox
 NPM := tests/npm/node_modules/.package-lock.json
 KUBERNETES := .venv/kubernetes_validate-1.37.0-py3-none-any.whl
 SERVERS := redis-server=redis-server postgres=postgresql nginx=nginx-light haproxy=haproxy \
-	systemd-analyze=systemd node=nodejs npm=npm curl=curl promtool=prometheus prometheus=prometheus
+	systemd-analyze=systemd node=nodejs npm=npm curl=curl promtool=prometheus prometheus=prometheus \
+	wrk=wrk
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.bench import instructions, page, peers, plot, provider, stages, table, wire
+from tests.bench import apart, instructions, page, peers, plot, provider, stages, table, wire
 from tests.bench.__main__ import arguments, judge, measure
 from tests.bench.load import BenchFailed, Line, Paced, Tally, crowd, hang_up
 from tests.bench.side import LONGEST, Side, until
@@ -70,6 +70,7 @@ async def test_every_figure_is_taken_of_both_peers(tmp_path: Path) -> None:
         assert taken["ready"] > 0
         assert taken["rest"] > 0.1
         assert 50 <= taken["workers-2-share"] <= 100
+        assert 50 <= taken["workers-2-256-share"] <= 100
     assert set(run.idle["nginx"]) == {*stages.LOOPS, "tls"}
 
 
@@ -173,7 +174,7 @@ def test_page_gets_the_run_between_its_marks_and_keeps_the_rest(tmp_path: Path) 
     assert text.endswith("\n<!-- /figures -->\nend\n")
     assert "old" not in text
     assert "| one request, 32 connections | 120 | 20 | µs CPU | 6.0 × |" in text
-    assert "| of two workers, the busier one's part | 50 | 25 | % |  |" in text
+    assert "| the busier one's part, 32 connections | 50 | 25 | % |  |" in text
     assert "2030-01-02, `make bench`: Wardgate 9, nginx 1.0. a <machine>" in text
 
 
@@ -197,7 +198,8 @@ def test_picture_has_every_value_and_ratio_as_text() -> None:
     drawn = ElementTree.fromstring(plot.draw(OURS, THEIRS, FACTS))
     texts = [found.text for found in drawn.iter("{http://www.w3.org/2000/svg}text")]
     shown = {name for names in plot.GROUPS.values() for name in names}
-    assert shown == set(table.ROWS) - {"workers-2-times", "workers-2-share"}
+    said_only = {name for each in stages.TWO for name in stages.three(each)[1:]}
+    assert shown == set(table.ROWS) - said_only
     for name in shown:
         words, unit = table.ROWS[name]
         assert words in texts
@@ -240,6 +242,13 @@ def test_what_makes_no_sense_is_refused_with_a_usage_message(
     with pytest.raises(SystemExit):
         arguments(typed)
     assert complaint in capsys.readouterr().err
+
+
+def test_two_workers_are_measured_against_one_with_all_and_with_half() -> None:
+    [found] = apart.measure(1, [4])
+    assert found.connections == 4
+    assert found.of_one > 0.5 < found.of_half
+    assert 50 <= found.busier < 80, "who holds fewest takes the next: both have two"
 
 
 def test_steps_that_are_timed_are_those_of_the_page() -> None:

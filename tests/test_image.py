@@ -35,6 +35,18 @@ for _ in range(50):
 for line in answer:
     print(line.decode(), end="", flush=True)
 """
+# Says where it was asked for what, and takes everything.
+COLLECTOR = """
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Collector(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        print(self.path, self.headers["content-type"], flush=True)
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+HTTPServer(("127.0.0.1", 4318), Collector).serve_forever()
+"""
 TRY_TO_WRITE = """
 for place in / /base /data /etc /opt/wardgate /run /tmp /usr; do
     touch $place/written 2>/dev/null && echo $place
@@ -67,7 +79,7 @@ def test_image_holds_what_the_lock_lists_and_the_package_and_nothing_else(built:
         (one_spelling(found.metadata["Name"]), found.version)
         for found in distributions(path=[str(packages(built))])
     }
-    lock = (ROOT / "requirements.lock").read_text()
+    lock = (ROOT / "requirements-otel.lock").read_text()
     rows = re.findall(r"^([\w.-]+)==(\S+) (;?)", lock, re.MULTILINE)
     assert here - {row[:2] for row in rows} == {("wardgate", gateway.__version__)}
     assert {row[:2] for row in rows if not row[2]} <= here
@@ -99,11 +111,12 @@ def test_folder_of_the_data_is_open_to_group_0(built: Stage) -> None:
 def running(built: Stage, tmp_path: Path) -> Iterator[Container]:
     kek = "k1:" + base64.b64encode(secrets.token_bytes(32)).decode()
     given = {"WARDGATE_KEKS": kek, "WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8"}
+    given["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:4318"
     with Container(built, tmp_path, given) as container:
         yield container
 
 
-async def test_image_serves_read_only_under_any_user_id_and_ends_its_streams(
+async def test_image_serves_read_only_under_any_user_id_traces_and_ends_its_streams(
     running: Container,
 ) -> None:
     await until(lambda: running.log.count(RULE) == 2, "its welcome")
@@ -116,14 +129,19 @@ async def test_image_serves_read_only_under_any_user_id_and_ends_its_streams(
     assert running.run("sh", "-c", TRY_TO_WRITE)[1].split() == ["/data", "/tmp"]
     pids = [running.pid, *children(running.pid)]
 
-    with running.beside("wardgate", "demo-upstream"):
+    with (
+        running.beside("wardgate", "demo-upstream"),
+        running.beside("python", "-c", COLLECTOR) as collector,
+    ):
         key = furnish(running)
         with running.beside("python", "-c", CALLER, key) as caller:
             assert caller.stdout is not None
             assert caller.stdout.readline().startswith(b"data: ")
             running.send(running.stage.said["STOPSIGNAL"].removeprefix("SIG"))
             assert b"data: [DONE]" in caller.stdout.read()
-    assert running.process.wait(30) == 0
+        assert running.process.wait(30) == 0
+        assert collector.stdout is not None
+        assert collector.stdout.readline() == b"/v1/traces application/x-protobuf\n"
     assert all(map(gone, pids))
     assert PROVIDER_KEY not in running.log
     data = running.stage.inside("/data")

@@ -228,3 +228,29 @@ async def test_denied_request_is_a_503_that_reaches_no_provider(
     assert answer.header(b"retry-after") == b"1"
     assert shape in answer.body
     assert upstream.received == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_gateway_serves_on_whatever_redis_does(
+    upstream: Upstream, redis: Server, fault: str
+) -> None:
+    world = World()
+    world.config("openai", upstream.url, limit=RateLimit(5, 3600))
+    world.config("anthropic", upstream.url, dialect="anthropic")
+    headers = {"authorization": f"Bearer {world.key()}", "content-type": "application/json"}
+    counted = ("POST", "/v1/chat/completions", headers, b'{"model":"gpt-4o-mini"}')
+    free = ("POST", "/v1/messages", headers, b'{"model":"claude-sonnet-4-5"}')
+    async with (
+        Line(redis.port) as line,
+        served(world, redis_url=f"redis://127.0.0.1:{line.port}/0") as house,
+        RawClient.to(house.url) as caller,
+    ):
+        with away(fault, redis, line):
+            began = time.monotonic()
+            assert (await caller.request(*free)).status == 200
+            assert time.monotonic() - began < TIMEOUT + SLACK
+            statuses = [(await caller.request(*counted)).status for _ in range(7)]
+            assert statuses == [200] * 5 + [429] * 2
+            # It is tried once a second: who tries may wait, and nobody else does.
+            assert time.monotonic() - began < 3 * (TIMEOUT + SLACK)
+            assert house.gateway._house.limiter.redis_away

@@ -14,7 +14,15 @@ from tests.bench import table
 from tests.bench.page import Facts
 
 GROUPS = {
-    "Processor time": ("request-1", "request-32", "request-256", "large", "tls", "workers-2"),
+    "Processor time": (
+        "request-1",
+        "request-32",
+        "request-256",
+        "large",
+        "tls",
+        "workers-2",
+        "workers-2-256",
+    ),  # fmt: skip
     "Streams": ("chunk", "stream-memory", "stream-memory-9000"),
     "Time added": ("first-byte", "rate-1000-p50", "rate-1000-p90"),
     "A process": ("rest", "ready"),

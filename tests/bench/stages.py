@@ -32,8 +32,22 @@ LOOPS = {
     "large": (MANY, wire.LARGE),
 }
 RATED = ("rate-1000-p50", "rate-1000-p90")
-TWO = ("workers-2", "workers-2-times", "workers-2-share")
-PLAIN = ("rest", *LOOPS, "chunk", "first-byte", *RATED, *TWO)
+TWO = {"workers-2": MANY, "workers-2-256": 256}  # figure -> connections
+
+
+def three(figure: str) -> tuple[str, str, str]:
+    """A figure of two workers, and what else is told of it."""
+    return figure, f"{figure}-times", f"{figure}-share"
+
+
+PLAIN = (
+    "rest",
+    *LOOPS,
+    "chunk",
+    "first-byte",
+    *RATED,
+    *(one for each in TWO for one in three(each)),
+)
 
 
 @dataclass
@@ -110,8 +124,9 @@ class Run:
             for side in sides if self._wants("chunk") else ():
                 self.say(f"{side.name}: {sizes.streams} streams of {sizes.chunks} events")
                 self._note("chunk", {side.name: await streams.chunk(side, sizes)})
-            if self._wants(*TWO):
-                await self._two(sides)
+            wanted = [figure for figure in TWO if self._wants(*three(figure))]
+            if wanted:
+                await self._two(sides, wanted)
 
     async def _tls(self) -> None:
         async with self._sides(
@@ -120,24 +135,29 @@ class Run:
             await self._start(sides)
             await self._loop(sides, "tls", MANY, wire.USUAL)
 
-    async def _two(self, ones: Sequence[Side]) -> None:
+    async def _two(self, ones: Sequence[Side], figures: Sequence[str]) -> None:
         """Two workers beside `ones`, which have one."""
         async with self._sides(Job(workers=2)) as twos:
             await self._start(twos)
-            self.say(f"workers-2: one request after another, {MANY} at once")
-            found: list[list[closed.Slice]] = [[] for _ in (*ones, *twos)]
-            # Who accepts a connection is settled when it is made: new ones for every slice.
-            for _ in range(self.sizes.slices):
-                once = replace(self.sizes, slices=1)
-                for kept, new in zip(
-                    found, await closed.slices([*ones, *twos], once, MANY), strict=True
-                ):
-                    kept += new
+            for figure in figures:
+                await self._beside(ones, twos, figure)
+
+    async def _beside(self, ones: Sequence[Side], twos: Sequence[Side], figure: str) -> None:
+        many = TWO[figure]
+        self.say(f"{figure}: one request after another, {many} at once")
+        found: list[list[closed.Slice]] = [[] for _ in (*ones, *twos)]
+        # Who accepts a connection is settled when it is made: new ones for every slice.
+        for _ in range(self.sizes.slices):
+            once = replace(self.sizes, slices=1)
+            for kept, new in zip(
+                found, await closed.slices([*ones, *twos], once, many), strict=True
+            ):
+                kept += new
         for side, of_one, of_two in zip(ones, found, found[len(ones) :], strict=False):
             cost = closed.cost(of_two)
-            self._note("workers-2", {side.name: cost})
-            self._note("workers-2-times", {side.name: cost / closed.cost(of_one)})
-            self._note("workers-2-share", {side.name: closed.busiest(of_two)})
+            taken = (cost, cost / closed.cost(of_one), closed.busiest(of_two))
+            for name, value in zip(three(figure), taken, strict=True):
+                self._note(name, {side.name: value})
 
     async def _loop(
         self, sides: Sequence[Side], figure: str, connections: int, sentences: int

@@ -50,7 +50,7 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"x-request-id: req_bench\r\ntransfer-encoding: chunked\r\n\r\n"
 )
-_ANSWER = (
+ANSWER = (
     b'{"id":"chatcmpl-bench","object":"chat.completion","created":1700000000,'
     b'"model":"gpt-4o-mini-2024-07-18","choices":[{"index":0,"message":{"role":"assistant",'
     b'"content":"Hello, and good to see you here. How can I help you today?","refusal":null},'
@@ -59,6 +59,6 @@ _ANSWER = (
 )
 JSON_ANSWER = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_bench\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_ANSWER), _ANSWER)
+    b"content-length: %d\r\n\r\n%b" % (len(ANSWER), ANSWER)
 )
 REFUSED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 11\r\n\r\n" + MARK[1:]
