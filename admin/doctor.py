@@ -29,6 +29,7 @@ from gateway.errors import SealBroken, StartRefused
 from gateway.keks.keyset import exposed
 from gateway.keks.load import load_ring
 from gateway.keks.source import described, key_file, source_of
+from gateway.presence import missing
 from gateway.process.supervise import snapshot_file
 from gateway.settings import Settings
 from gateway.snapshot import unpack
@@ -72,7 +73,7 @@ async def _examine(settings: Settings) -> AsyncIterator[Check]:
     yield finding
     database = await check_database(settings)
     yield database
-    if ring is not None and database.state != "fail" and not missing_file(settings.store_url):
+    if ring is not None and database.state == "ok":
         async for check in _at_the_desk(settings, ring, catalog):
             yield check
     yield await check_redis(settings.redis_url)
@@ -107,8 +108,11 @@ def check_python(version: tuple[int, int]) -> Check:
 
 
 def check_data_dir(folder: Path) -> Check:
-    if not folder.exists():
-        return Check("data folder", "warn", f"{folder.resolve()} is made at the first start")
+    try:
+        if missing(folder):
+            return Check("data folder", "warn", f"{folder.resolve()} is made at the first start")
+    except StartRefused as error:
+        return Check("data folder", "fail", str(error))
     if not folder.is_dir():
         return Check("data folder", "fail", f"{folder} is not a folder; set WARDGATE_DATA_DIR")
     mode = stat.S_IMODE(folder.stat().st_mode)
@@ -141,14 +145,16 @@ async def check_master_key(settings: Settings) -> tuple[KeyRing | None, Check]:
 def _to_be_made(settings: Settings) -> bool:
     """Raises StartRefused as the start does."""
     bare = source_of(settings) == "file" and not settings.kek_file and not exposed(settings)
-    return bare and not key_file(settings).exists()
+    return bare and missing(key_file(settings))
 
 
 async def check_database(settings: Settings) -> Check:
     name, url = "database", settings.store_url
-    missing = missing_file(url)
-    if missing is not None:
-        return Check(name, "warn", f"{missing} is made at the first start")
+    try:
+        if there_is_no := missing_file(url):
+            return Check(name, "warn", f"{there_is_no} is made at the first start")
+    except StartRefused as error:
+        return Check(name, "fail", str(error))
     health = await examine_store(url)
     if health.problem:
         return Check(name, "fail", f"does not answer ({health.problem}); the gateway serves on")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gateway.errors import StartRefused
+from gateway.presence import missing
 from gateway.settings import Settings
 from gateway.shapes import Secret
 
@@ -66,7 +67,7 @@ def _say(text: str) -> None:
 
 def _say_if_new(settings: Settings, only_there: bool) -> None:
     # The usual reason is another working directory, and then nothing done here has any effect.
-    if not settings.database_url and not (settings.data_dir / "wardgate.db").exists():
+    if not settings.database_url and missing(settings.data_dir / "wardgate.db"):
         where = settings.data_dir.resolve()
         if only_there:
             raise StartRefused(f"there is no store in {where} (WARDGATE_DATA_DIR names another)")

@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway.errors import StartRefused
 from gateway.keks.keyset import GENERATED, MAKE_ONE, Key, exposed, parse
 from gateway.keks.source import key_file
+from gateway.presence import missing
 from gateway.settings import Settings
 from gateway.vault import KEY_BYTES
 
@@ -24,7 +25,7 @@ LARGEST = 64 * 1024
 async def from_file(settings: Settings) -> list[Key]:
     """The keys in the file, in its order. Raises StartRefused."""
     path = key_file(settings)
-    if not path.exists():
+    if missing(path):
         _make(path, settings)
     return read_keys(path, settings)
 

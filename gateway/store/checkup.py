@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from gateway.presence import missing
 from gateway.store.engine import Connection, open_store
 from gateway.store.migrate import configuration
 
@@ -30,12 +31,15 @@ class Health:
 
 
 def missing_file(url: str) -> Path | None:
-    """The SQLite file `url` names, if it is not there; asking the database would make it."""
+    """The SQLite file `url` names, if it is not there; asking the database would make it.
+
+    Raises StartRefused where that cannot be known.
+    """
     parts = make_url(url)
     if parts.get_backend_name() != "sqlite" or not parts.database:
         return None
     path = Path(parts.database)
-    return None if path.exists() else path
+    return path if missing(path) else None
 
 
 async def examine(url: str) -> Health:

@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.errors import StartRefused
+from gateway.presence import missing
 from gateway.store import tables
 
 Connection = AsyncConnection
@@ -216,7 +217,7 @@ def _postgres(parts: URL, statement: float | None) -> AsyncEngine:
     # one, and a name that means nothing to either would be an error of the program.
     query = {name: value for name, value in parts.query.items() if name not in _SQLALCHEMYS}
     for name in _FILES & query.keys():
-        if not Path(str(query[name])).is_file():
+        if missing(Path(str(query[name]))):
             raise StartRefused(f"the database URL's {name} names a file that is not there")
     more: dict[str, Any] = {"timeout": PATIENCE, "command_timeout": statement}
     if query:
