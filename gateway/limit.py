@@ -36,8 +36,9 @@ def _log(event: str) -> None:
 class Limiter:
     """Admits requests. `share` = (index, count) of this worker; `say` hears of Redis outages.
 
-    `without`: what becomes of a client's, gateway's or config's limit then (WARDGATE_REDIS_AWAY).
-    Raises StartRefused for a `redis_url` that cannot be used. `clock` gives Unix seconds.
+    It is away after `timeout` seconds; `without`: what becomes of a client's, gateway's or config's
+    limit then (WARDGATE_REDIS_TIMEOUT, WARDGATE_REDIS_AWAY). Raises StartRefused for a `redis_url`
+    that cannot be used. `clock` gives Unix seconds.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Limiter:
         redis_url: str = "",
         say: Callable[[str], None] = _log,
         without: Mapping[str, str] | None = None,
+        timeout: float = 0.2,
     ) -> None:
         self._clock = clock
         self._without = without or {}
@@ -58,7 +60,7 @@ class Limiter:
         self._windows = Windows(clock)
         self._fixed = FixedWindowRateLimiter(self._windows)
         self._moving = MovingWindowRateLimiter(self._windows)
-        self._redis = _in_redis(redis_url, clock, say) if redis_url else None
+        self._redis = _in_redis(redis_url, clock, say, timeout) if redis_url else None
 
     def __repr__(self) -> str:
         index, count = self._share
@@ -231,11 +233,13 @@ def limit_of_gateway(snapshot: Snapshot, match: Match, client: Client) -> Gatewa
     return None
 
 
-def _in_redis(url: str, clock: Callable[[], float], say: Callable[[str], None]) -> RedisWindows:
+def _in_redis(
+    url: str, clock: Callable[[], float], say: Callable[[str], None], timeout: float
+) -> RedisWindows:
     # Its client library costs a worker 0.15 s and 8 MB, which one without Redis need not pay.
     from gateway.windows.redis import RedisWindows
 
-    return RedisWindows(url, clock, say)
+    return RedisWindows(url, clock, say, timeout)
 
 
 def _facts(bucket: Bucket, remaining: int, reset_after: float) -> LimitFacts:

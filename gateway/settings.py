@@ -239,6 +239,7 @@ class Settings:
         " or client=…,gateway=…,config=…; empty = local.",
         _without_redis,
     )
+    redis_timeout: float = row(0.2, "What counts a limit in Redis; later it is away.", _wait)
     kek_file: str = row("", "File with the master key (32 bytes, base64); empty = data/kek.")
     kek_file_group_readable: bool = row(
         False, "Accept a master key file its group may read (mounted secrets).", _flag

@@ -16,6 +16,8 @@ from gateway.shapes import Client, ProviderConfig, RateLimit
 from tests.redis_fleets import eventually
 
 WORKERS = 4
+TIMEOUT = 0.2  # seconds, unless told otherwise
+PATIENT = 3.0  # for a Redis that is well, on a machine that has other work
 
 
 @dataclass
@@ -59,10 +61,16 @@ async def until_shared(workers: list[Limiter], clock: Clock, name: str = "other"
 
 @asynccontextmanager
 async def limiters(
-    url: str, clock: Clock, said: list[str], without: Mapping[str, str] | None = None
+    url: str,
+    clock: Clock,
+    said: list[str],
+    without: Mapping[str, str] | None = None,
+    timeout: float = PATIENT,
 ) -> AsyncIterator[list[Limiter]]:
     """One limiter a worker, each of which knows its share."""
-    made = [Limiter(clock, (n, WORKERS), url, said.append, without) for n in range(WORKERS)]
+    made = [
+        Limiter(clock, (n, WORKERS), url, said.append, without, timeout) for n in range(WORKERS)
+    ]
     try:
         yield made
     finally:

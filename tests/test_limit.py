@@ -18,6 +18,7 @@ from gateway.errors import LimitFacts, RateLimited, StartRefused
 from gateway.limit import Gateway, Limiter
 from gateway.shapes import Client, ProviderConfig, RateLimit
 from gateway.windows.memory import Windows, bucket_of
+from tests.limiting import PATIENT
 
 START = 1_750_000_020.0  # twenty seconds before a minute begins
 
@@ -39,7 +40,7 @@ def clock() -> Clock:
 async def limiter(clock: Clock, limits_url: str) -> AsyncIterator[Limiter]:
     """It counts in this process, or in Redis, of which it has nothing to complain."""
     said = list[str]()
-    made = Limiter(clock, redis_url=limits_url, say=said.append)
+    made = Limiter(clock, redis_url=limits_url, say=said.append, timeout=PATIENT)
     yield made
     await made.aclose()
     assert said == []

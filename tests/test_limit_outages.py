@@ -16,9 +16,8 @@ from admin.demo.upstream import Upstream
 from gateway.errors import LimitsAway, RateLimited
 from gateway.limit import Limiter
 from gateway.shapes import RateLimit
-from gateway.windows.pipeline import TIMEOUT
 from tests import limiting, servers
-from tests.limiting import WORKERS, Clock, client, config, limiters
+from tests.limiting import TIMEOUT, WORKERS, Clock, client, config, limiters
 from tests.serve import RawClient
 from tests.servers import Server
 from tests.world import World, served
@@ -157,7 +156,9 @@ async def test_limit_is_held_as_chosen_while_redis_is_away(
     said: list[str] = []
     async with (
         Line(redis.port) as line,
-        limiters(f"redis://127.0.0.1:{line.port}/0", clock, said, {"config": choice}) as workers,
+        limiters(
+            f"redis://127.0.0.1:{line.port}/0", clock, said, {"config": choice}, TIMEOUT
+        ) as workers,
     ):
         assert await outcomes(workers, 12) == {"admitted": 12}
         with away(fault, redis, line):
@@ -184,10 +185,10 @@ async def test_one_kind_of_limit_may_be_denied_and_another_let_go(
 ) -> None:
     redis.kill()
     url = servers.redis_url(redis)
-    async with limiters(url, clock, [], {"gateway": "deny", "config": "allow"}) as workers:
+    async with limiters(url, clock, [], {"gateway": "deny", "config": "allow"}, TIMEOUT) as workers:
         assert await outcomes(workers, 40) == {"admitted": 40}
         assert await outcomes(workers, 8, gateway=True) == {"unavailable": 8}
-    async with limiters(url, clock, [], {"gateway": "allow"}) as workers:
+    async with limiters(url, clock, [], {"gateway": "allow"}, TIMEOUT) as workers:
         found = await outcomes(workers, 40, gateway=True)
         assert found == {"admitted": 20, "rate_limit_exceeded": 20}  # the config's shares
 
@@ -196,7 +197,7 @@ async def test_slow_redis_within_the_timeout_counts_exactly(redis: Server, clock
     said: list[str] = []
     async with (
         Line(redis.port) as line,
-        limiters(f"redis://127.0.0.1:{line.port}/0", clock, said) as workers,
+        limiters(f"redis://127.0.0.1:{line.port}/0", clock, said, timeout=TIMEOUT) as workers,
     ):
         line.delay = TIMEOUT / 4
         assert await outcomes(workers, 40) == {"admitted": 20, "rate_limit_exceeded": 20}
@@ -220,7 +221,7 @@ async def test_denied_request_is_a_503_that_reaches_no_provider(
     world.config("anthropic", upstream.url, dialect="anthropic", limit=LIMIT)
     world.config("google", upstream.url, dialect="gemini", limit=LIMIT)
     headers = {"authorization": f"Bearer {world.key()}", "content-type": "application/json"}
-    given: dict[str, Any] = {"redis_away": {"config": "deny"}}
+    given: dict[str, Any] = {"redis_away": {"config": "deny"}, "redis_timeout": TIMEOUT}
     given["redis_url"] = servers.redis_url(redis)
     async with served(world, **given) as house, RawClient.to(house.url) as caller:
         answer = await caller.request("POST", path, headers, body)
@@ -242,7 +243,7 @@ async def test_gateway_serves_on_whatever_redis_does(
     free = ("POST", "/v1/messages", headers, b'{"model":"claude-sonnet-4-5"}')
     async with (
         Line(redis.port) as line,
-        served(world, redis_url=f"redis://127.0.0.1:{line.port}/0") as house,
+        served(world, redis_url=f"redis://127.0.0.1:{line.port}/0", redis_timeout=TIMEOUT) as house,
         RawClient.to(house.url) as caller,
     ):
         with away(fault, redis, line):

@@ -12,7 +12,7 @@ from gateway.errors import LimitFacts, RateLimited
 from gateway.limit import Limiter
 from gateway.shapes import RateLimit
 from tests import limiting, servers
-from tests.limiting import WORKERS, Clock, admitted, client, config, limiters
+from tests.limiting import TIMEOUT, WORKERS, Clock, admitted, client, config, limiters
 from tests.servers import Server
 
 clock = limiting.clock
@@ -110,7 +110,7 @@ async def test_without_redis_the_workers_go_on_with_their_shares(
 
 async def test_a_frozen_redis_costs_a_fifth_of_a_second_once(redis: Server, clock: Clock) -> None:
     said: list[str] = []
-    async with limiters(servers.redis_url(redis), clock, said) as workers:
+    async with limiters(servers.redis_url(redis), clock, said, timeout=TIMEOUT) as workers:
         assert await admitted(workers, 40, RateLimit(40, 60)) == 40
         redis.freeze()
         began = time.monotonic()
@@ -134,7 +134,7 @@ async def test_while_redis_is_away_one_request_a_second_asks_for_it(
 ) -> None:
     said: list[str] = []
     limit = RateLimit(10**6, 60)
-    async with limiters(servers.redis_url(redis), clock, said) as workers:
+    async with limiters(servers.redis_url(redis), clock, said, timeout=TIMEOUT) as workers:
         redis.freeze()
         await admitted(workers[:1], 50, limit)
         clock.now += 1.1

@@ -23,6 +23,7 @@ from tests.serve import free_port
 
 clock = limiting.hour_clock
 LIMIT = RateLimit(50, HOUR)
+AWAY_AFTER = 1.0  # seconds; for who is hit, and still enough for who is well
 KEY = Secret(b"0123456789abcdef0123456789ABCDEF")
 
 
@@ -73,7 +74,7 @@ async def test_a_sentinel_that_answers_nothing_costs_nobody_his_answer(
 @pytest.mark.parametrize("how", ["killed", "frozen", "asked for"])
 async def test_limit_goes_on_in_the_replica(own: Watched, clock: Clock, how: str) -> None:
     said: list[str] = []
-    async with limiters(own.url(), clock, said) as workers:
+    async with limiters(own.url(), clock, said, timeout=AWAY_AFTER) as workers:
         assert await admitted(workers, 20, LIMIT) == 20
         await asyncio.to_thread(own.counted)
         old = own.primary()

@@ -30,6 +30,7 @@ from gateway.shapes import (
 from gateway.snapshot import Snapshot, by_name, by_scope
 from gateway.spans import Traces
 from gateway.vault import KeyRing, config_binding
+from tests.limiting import PATIENT
 from tests.serve import serving
 
 PROVIDER_KEY = "sk-upstream-canary-0123456789abcdef"
@@ -39,7 +40,7 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
 
 def settings(**changed: Any) -> Settings:
     """Settings for a gateway whose upstreams live on loopback."""
-    given = {"allowed_upstream_cidrs": LOOPBACK, "heartbeat": 0.0}
+    given = {"allowed_upstream_cidrs": LOOPBACK, "heartbeat": 0.0, "redis_timeout": PATIENT}
     return Settings(**{**given, **changed})
 
 

@@ -20,11 +20,8 @@ from gateway.redis_client import Patience
 from gateway.windows.breaker import Breaker
 from gateway.windows.memory import Away, Command
 
-TIMEOUT = 0.2  # seconds for all commands of one question
-# For its client: the pipeline has a timeout of its own for answers, one for all of a batch.
-PATIENCE = Patience(connecting=TIMEOUT, answering=None)
-# They are counted in beats of the loop. One that is late because we are busy, or were not given a
-# processor, counts once, and what Redis sent meanwhile is read before the next.
+# The time of a question is counted in beats of the loop. One that is late because we are busy, or
+# were not given a processor, counts once, and what Redis sent meanwhile is read before the next.
 _BEATS = 10
 # Questions that travel together. More would wait for each other within the timeout of each: a
 # command is 0.01 ms of our own processor time, and the timeout is to measure Redis.
@@ -85,19 +82,26 @@ class _Steps(Question):
 class Pipeline:
     """Asks over `client`, a redis-py one; `scripts` are loaded when Redis does not know one.
 
+    `timeout`: seconds for all commands of one question, a connection where there is none included.
     What Redis refuses is Away, but for refusals of a kind in `answers`: these are replies.
     """
 
     _timer: asyncio.TimerHandle  # of the batch under way
 
     def __init__(
-        self, client: Any, scripts: Iterable[bytes], breaker: Breaker, answers: Refusals = ()
+        self,
+        client: Any,
+        scripts: Iterable[bytes],
+        breaker: Breaker,
+        timeout: float,
+        answers: Refusals = (),
     ) -> None:
         self._client = client
         # Taking one from the pool and bringing it back would cost a fifth of a question.
         self._connection = client.connection_pool.make_connection()
         self._scripts = list(scripts)
         self._breaker = breaker
+        self._beat_length = timeout / _BEATS
         self._answers = answers
         self._waiting: deque[Question] = deque()
         self._under_way: list[Question] = []
@@ -165,7 +169,7 @@ class Pipeline:
 
     def _wait_a_beat(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(TIMEOUT / _BEATS, self._beat)
+        self._timer = loop.call_later(self._beat_length, self._beat)
 
     def _beat(self) -> None:
         for question in self._under_way:
@@ -216,6 +220,11 @@ class Pipeline:
         for question in self._waiting:
             question.give_up()
         self._waiting.clear()
+
+
+def patience(timeout: float) -> Patience:
+    """For the client of a pipeline, which counts the time of answers itself, for all of a batch."""
+    return Patience(connecting=timeout, answering=None)
 
 
 async def _sent(connection: Any, commands: Sequence[bytes]) -> list[Any]:

@@ -1,7 +1,8 @@
 """Windows of rate limits kept in Redis, so that they are exact across workers and machines.
 
-Every question ends within 0.2 s of being sent; one that fails raises Away, and Redis is then left
-alone for a second. Never decides what happens without Redis. Called by limit.py.
+Every question ends within the timeout, counted from when it is sent; one that fails raises Away,
+and Redis is then left alone for a second. Never decides what happens without Redis. Called by
+limit.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from gateway import redis_client
 from gateway.redis_url import RedisUrl
 from gateway.windows.breaker import Breaker
 from gateway.windows.memory import Bucket, Left
-from gateway.windows.pipeline import PATIENCE, Pipeline, Steps
+from gateway.windows.pipeline import Pipeline, Steps, patience
 from gateway.windows.scripts import Scripts, admitted, left
 from gateway.windows.shards import Shards
 
@@ -25,9 +26,11 @@ class RedisWindows:
     Raises StartRefused for a URL that is none. Nothing is connected before it is asked.
     """
 
-    def __init__(self, url: str, clock: Callable[[], float], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, url: str, clock: Callable[[], float], say: Callable[[str], None], timeout: float
+    ) -> None:
         self._scripts = Scripts()
-        self._redis = _reached(redis_client.read(url), self._scripts.loading, clock, say)
+        self._redis = _reached(redis_client.read(url), self._scripts.loading, clock, say, timeout)
 
     def __repr__(self) -> str:
         return f"<RedisWindows: {'away' if self.away else 'in use'}>"
@@ -101,8 +104,9 @@ def _reached(
     scripts: Sequence[bytes],
     clock: Callable[[], float],
     say: Callable[[str], None],
+    timeout: float,
 ) -> Pipeline | Shards:
     if url.kind == "cluster":
-        return Shards(url, scripts, clock, say)
-    client = redis_client.clients(url, PATIENCE)[0]
-    return Pipeline(client, scripts, Breaker(clock, say))
+        return Shards(url, scripts, clock, say, timeout)
+    client = redis_client.clients(url, patience(timeout))[0]
+    return Pipeline(client, scripts, Breaker(clock, say), timeout)

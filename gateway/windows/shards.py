@@ -21,10 +21,10 @@ from gateway.redis_client import Patience
 from gateway.redis_url import Node, RedisUrl
 from gateway.windows.breaker import PAUSE, Breaker
 from gateway.windows.memory import Away, Command
-from gateway.windows.pipeline import PATIENCE, TIMEOUT, Pipeline, Question, Steps
+from gateway.windows.pipeline import Pipeline, Question, Steps, patience
 
 T = TypeVar("T")
-# For a node that is asked who keeps what; no question waits for that longer than TIMEOUT.
+# For a node that is asked who keeps what; no question waits for that longer than its own time.
 _LOOKING = Patience(connecting=0.5, answering=0.5)
 _ASKING: Command = ("", b"*1\r\n$6\r\nASKING\r\n")  # before what another node does not keep yet
 _NOBODY = -1  # whose number the reply to that has
@@ -39,11 +39,13 @@ class Shards:
         scripts: Sequence[bytes],
         clock: Callable[[], float],
         say: Callable[[str], None],
+        timeout: float,
     ) -> None:
         self._url = url
         self._scripts = scripts
         self._clock = clock
         self._say = say
+        self._timeout = timeout
         self._breaker = Breaker(clock, say, "Redis' cluster")
         self._named = [redis_client.node(url, at, _LOOKING) for at in url.named]
         self._keeper: list[Node | None] = []  # by slot; empty: nobody has said yet
@@ -110,13 +112,13 @@ class Shards:
     async def _begin(self, walk: _Walk) -> None:
         self.look()
         if self._looking is not None:
-            await asyncio.wait([self._looking], timeout=TIMEOUT)
+            await asyncio.wait([self._looking], timeout=self._timeout)
         walk.begin()
 
     def _pipeline(self, node: Node) -> Pipeline:
-        client = redis_client.node(self._url, node, PATIENCE)
+        client = redis_client.node(self._url, node, patience(self._timeout))
         breaker = Breaker(self._clock, self._say, f"Redis at {node[0]}:{node[1]}")
-        return Pipeline(client, self._scripts, breaker, answers=(AskError,))
+        return Pipeline(client, self._scripts, breaker, self._timeout, answers=(AskError,))
 
     async def _look(self) -> None:
         try:
