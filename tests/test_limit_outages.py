@@ -255,3 +255,21 @@ async def test_gateway_serves_on_whatever_redis_does(
             # It is tried once a second: who tries may wait, and nobody else does.
             assert time.monotonic() - began < 3 * (TIMEOUT + SLACK)
             assert house.gateway._house.limiter.redis_away
+
+
+async def test_redis_that_may_take_longer_is_not_away(upstream: Upstream, redis: Server) -> None:
+    world = World()
+    world.config("openai", upstream.url, limit=RateLimit(2, 3600))
+    headers = {"authorization": f"Bearer {world.key()}", "content-type": "application/json"}
+    asked = ("POST", "/v1/chat/completions", headers, b'{"model":"gpt-4o-mini"}')
+    async with Line(redis.port) as line:
+        line.delay = 2 * TIMEOUT
+        given: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{line.port}/0"}
+        async with (
+            served(world, **given, redis_timeout=10.0) as house,
+            RawClient.to(house.url) as caller,
+        ):
+            statuses = [(await caller.request(*asked)).status for _ in range(3)]
+            assert statuses == [200, 200, 429]
+            assert not house.gateway._house.limiter.redis_away
+    assert b"wardgate:config/" in servers.redis_command(redis.port, "KEYS *")
