@@ -232,8 +232,21 @@ async def test_who_waits_at_the_end_is_told(own: Cluster, clock: Clock) -> None:
         waiting = [asyncio.create_task(got(workers, 1, "config1")) for _ in range(8)]
         await asyncio.sleep(0)
     assert await asyncio.gather(*waiting) == [1] * 8
+
+
+async def test_frozen_cluster_costs_a_newcomer_the_timeout_once(own: Cluster, clock: Clock) -> None:
     for node in own.nodes:
-        node.thaw()
+        node.freeze()
+    said: list[str] = []
+    took: list[float] = []
+    async with limiters(own.url(), clock, said, timeout=AWAY_AFTER) as workers:
+        for _ in range(3):
+            began = time.monotonic()
+            assert await got(workers, 8, "config1") == 8
+            took.append(time.monotonic() - began)
+    assert AWAY_AFTER <= took[0] < AWAY_AFTER + SLACK
+    assert max(took[1:]) < AWAY_AFTER / 2
+    assert said == ["Redis' cluster is away (TimeoutError): limits are not shared"] * WORKERS
 
 
 async def test_changes_are_told_by_any_node(own: Cluster) -> None:

@@ -111,8 +111,11 @@ class Shards:
 
     async def _begin(self, walk: _Walk) -> None:
         self.look()
-        if self._looking is not None:
+        if self._looking is not None and not self._breaker.away:
             await asyncio.wait([self._looking], timeout=self._timeout)
+            if not self._keeper:
+                # Whoever comes while it is still looked for need not wait, too.
+                self._breaker.trip(TimeoutError())
         walk.begin()
 
     def _pipeline(self, node: Node) -> Pipeline:
