@@ -200,12 +200,16 @@ def _service(raw: str) -> str:
 _PORT = _whole(0, 65535)
 
 
+_NEVER_SHOWN = (database_url, _redis, _command)
+
+
 def row(default: Any, help: str, parse: Callable[[str], Any] = _text) -> Any:
     """One setting: its default, what it means, how its text is read."""
     metadata = {"help": help, "parse": parse}
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    # A URL may hold a password, a command what it is called with: no traceback is to show them.
+    return field(default=default, repr=parse not in _NEVER_SHOWN, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway.errors import StartRefused
-from gateway.settings import Settings
+from gateway.settings import Settings, secret_names
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,17 @@ def test_values_at_the_edges_are_taken() -> None:
     assert (settings.idle_timeout, settings.log_level) == (0.05, "info")
     assert Settings.from_env({"WARDGATE_KEK_COMMAND": "/x 'a b'"}).kek_command == "/x 'a b'"
     assert settings.provider_base_urls == {"openai": "http://[::1]:9/v1", "custom:a": "https://h"}
+
+
+def test_no_secret_is_in_what_a_traceback_would_show() -> None:
+    canary = "canary-of-the-settings"
+    env = {
+        "WARDGATE_DATABASE_URL": f"postgresql+asyncpg://wardgate:{canary}@host/wardgate",
+        "WARDGATE_REDIS_URL": f"redis+sentinel://:{canary}@host/limits?sentinel_password={canary}",
+        "WARDGATE_KEK_COMMAND": f"/usr/bin/unseal {canary}",
+        **dict.fromkeys(secret_names(), canary),
+    }
+    settings = Settings.from_env(env)
+    assert canary in settings.redis_url
+    assert canary not in repr(settings)
+    assert "data_dir=" in repr(settings)
