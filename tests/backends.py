@@ -7,14 +7,11 @@ empty store is made per run and ring, and copied for every test: migrating takes
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from admin.configure.desk import open_desk
 from gateway import catalog
@@ -24,10 +21,6 @@ from tests.databases import Databases, name_of
 
 KINDS = ("sqlite", "postgresql")
 FILE = "wardgate.db"
-# For what takes long without asking the store much: on SQLite, and on both under `make soak`.
-both_when_soaked = pytest.mark.parametrize(
-    "store_databases", KINDS if os.environ.get("SOAK") else KINDS[:1], indirect=True
-)
 _EMPTY: dict[KeyRing, bytes] = {}
 
 

@@ -16,7 +16,7 @@ from admin.demo.upstream import Upstream
 from admin.permit import LOCAL
 from gateway import catalog
 from gateway.process.shelf import Shelf
-from tests.backends import Backend, both_when_soaked
+from tests.backends import Backend
 from tests.catalogs import Source, entry, url_of, written
 from tests.desks import of_house
 from tests.houses import house, until
@@ -89,7 +89,6 @@ def test_shelf_without_a_good_file_has_the_packaged_catalog(tmp_path: Path) -> N
     assert shelf.flaw
 
 
-@both_when_soaked
 async def test_house_syncs_by_itself_and_serves_on_past_a_damaged_copy(backend: Backend) -> None:
     data = backend.folder
     whole = msgspec.json.decode(catalog.unpack(catalog.packaged()), type=dict[str, msgspec.Raw])

@@ -23,7 +23,7 @@ from gateway import app, catalog
 from gateway.app import Gateway
 from gateway.store.compile import compile_snapshot
 from tests.admin_serve import CANARY, Admin, admin
-from tests.backends import Backend, both_when_soaked
+from tests.backends import Backend
 from tests.serve import serving
 from tests.tongues import SCOPES, TONGUES, Config, Read
 
@@ -93,7 +93,6 @@ def test_the_square_covers_every_pair() -> None:
     assert len({(maker, scope) for maker, scope, _ in SQUARE}) == len(TONGUES) * len(SCOPES)
 
 
-@both_when_soaked
 @pytest.mark.parametrize("maker", range(len(TONGUES)))
 async def test_what_one_surface_writes_all_read_rotate_and_delete(
     maker: int, backend: Backend, upstream: Upstream

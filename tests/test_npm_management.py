@@ -9,14 +9,13 @@ import pytest
 from admin.demo.upstream import Upstream
 from tests import node
 from tests.admin_serve import ACCOUNT, KEY, PREVIEW, Admin, admin
-from tests.backends import Backend, both_when_soaked
+from tests.backends import Backend
 from tests.test_mcp import NAMES, provider
 
 pytestmark = pytest.mark.usefixtures("npm_clients")
 NEW_KEY = KEY.replace("WXYZ", "ABCD")
 
 
-@both_when_soaked
 async def test_npm_cloudflare_creates_pages_changes_and_deletes(app: Admin) -> None:
     seen = await node.drive_cloudflare(
         baseURL=f"{app.url}/client/v4",
@@ -37,7 +36,6 @@ async def test_npm_cloudflare_creates_pages_changes_and_deletes(app: Admin) -> N
     assert seen["duplicate"]["errors"][0]["path"] == ["body", "alias"]
 
 
-@both_when_soaked
 async def test_the_inspector_lists_and_calls_tools(backend: Backend) -> None:
     async with (
         Upstream(provider) as upstream,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import httpx2
 
 from admin.demo.upstream import Received, Script, Upstream
-from tests.backends import Backend, both_when_soaked
+from tests.backends import Backend
 from tests.houses import PATIENCE, Running, house, wardgate
 
 ROTATIONS = 100
@@ -46,7 +46,6 @@ class Provider:
         return Script(body=b'{"object":"list","data":[{"id":"gpt-4.1"}]}')
 
 
-@both_when_soaked
 async def test_rotating_under_load_fails_nothing_and_old_keys_fade(backend: Backend) -> None:
     provider = Provider()
     data = backend.folder

@@ -38,7 +38,7 @@ from gateway.errors import UpstreamError
 from gateway.settings import Settings
 from gateway.upstream.seam import Answer, Engine, Outbound
 from tests.admin_serve import CANARY, KEY, Admin, admin
-from tests.backends import Backend, both_when_soaked
+from tests.backends import Backend
 
 SOAK = os.environ.get("SOAK")
 EXAMPLES = 500 if SOAK else 25
@@ -218,7 +218,6 @@ def examine(world: World, surface: Surface, row: Operation, values: Mapping[str,
     ask()
 
 
-@both_when_soaked
 @pytest.mark.parametrize(("surface", "row"), ROWS, ids=[row.name for _, row in ROWS])
 @in_module
 async def test_only_documented_answers_come_back(
