@@ -40,7 +40,7 @@ class RedisUrl:
     """
 
     kind: Kind
-    whole: str = field(repr=False)  # as redis-py takes it, of kind "one"
+    whole: str = field(default="", repr=False)  # as redis-py takes it, of kind "one"
     named: tuple[Node, ...] = ()
     scheme: str = "redis"
     user: str = field(default="", repr=False)
@@ -84,7 +84,6 @@ def parse(raw: str) -> RedisUrl:
     query, guard = _guard(found["query"] or "")
     return RedisUrl(
         kind,
-        raw,
         named=tuple(_node(host, _PORTS[kind]) for host in hosts),
         scheme=found["scheme"],
         user=f"{found['user']}@" if found["user"] else "",
