@@ -15,7 +15,7 @@ from typing import Any
 from admin.demo.upstream import Script, Upstream
 from gateway.shapes import ProviderConfig, RateLimit
 from gateway.vault import config_binding
-from tests.serve import Answer, RawClient, free_port, request_bytes
+from tests.serve import Answer, RawClient, dead_port, request_bytes
 from tests.world import Served, World, served
 
 CHAT = "/v1/chat/completions"
@@ -96,7 +96,7 @@ async def rig(
         for number, script in enumerate(scripts):
             made = await stack.enter_async_context(Upstream(script)) if script else None
             upstreams.append(made)
-            url = made.url if made is not None else f"http://127.0.0.1:{free_port()}/v1"
+            url = made.url if made is not None else f"http://127.0.0.1:{dead_port()}/v1"
             more: dict[str, Any] = {"limit": limits.get(number)}
             if number in keyless:
                 more |= {"secret": None, "reference": "$env:WARDGATE_TEST_NOBODY_SETS_THIS"}

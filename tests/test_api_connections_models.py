@@ -14,7 +14,7 @@ from tests.admin_serve import KEY, Admin, admin
 from tests.backends import Backend
 from tests.connecting import AWS, GROUP, LIST, OTHER, config, made, problem, reaching
 from tests.probing import in_json, models
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.world import LOOPBACK
 
 LISTED = models("gpt-4o", "text-embedding-3-small", "whisper-1", "omni-moderation-latest", "sora-2")
@@ -56,7 +56,7 @@ async def test_a_key_that_is_refused_fails_in_words_without_it(backend: Backend)
 async def test_a_provider_that_is_away_fails_the_test_and_is_502_for_models(
     backend: Backend,
 ) -> None:
-    away = {"openai": f"http://127.0.0.1:{free_port()}/v1"}
+    away = {"openai": f"http://127.0.0.1:{dead_port()}/v1"}
     given: dict[str, Any] = {"provider_base_urls": away, "allowed_upstream_cidrs": LOOPBACK}
     async with admin(backend, **given) as app:
         await made(app)

@@ -11,7 +11,7 @@ from tests.admin_serve import KEY, admin
 from tests.backends import Backend
 from tests.connecting import reaching
 from tests.probing import in_json, models
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.test_api_llm_config import PATH, TENANT, made
 from tests.world import LOOPBACK
 
@@ -56,7 +56,7 @@ async def test_a_provider_that_lists_nothing_is_let_pass_in_other_words(
 
 
 async def test_an_unreachable_provider_fails_the_test(backend: Backend) -> None:
-    away = {"openai": f"http://127.0.0.1:{free_port()}/v1"}
+    away = {"openai": f"http://127.0.0.1:{dead_port()}/v1"}
     given: dict[str, Any] = {"provider_base_urls": away, "allowed_upstream_cidrs": LOOPBACK}
     async with admin(backend, **given) as app:
         await made(app, TENANT)

@@ -25,7 +25,7 @@ from tests.docs_tables import ROOT
 from tests.houses import Running, house, wardgate
 from tests.promql import EVERYWHERE, exported, named
 from tests.scraping import Prometheus, prometheus
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.servers import Server
 from tests.test_alerts import RECORDED
 
@@ -105,14 +105,14 @@ async def seen(
     """Prometheus after two rounds of requests: what a rate is to see must have grown."""
     data = tmp_path_factory.mktemp("dashboard") / "data"
     manifest = data.parent / "fleet.yaml"
-    manifest.write_text(MANIFEST.format(dead=free_port()))
+    manifest.write_text(MANIFEST.format(dead=dead_port()))
     async with Upstream() as upstream:
         env = {
             "UPSTREAM_OPENAI": "sk-made-up-for-the-demo-upstream",
             "WARDGATE_ALLOWED_UPSTREAM_CIDRS": "127.0.0.0/8",
             "WARDGATE_PROVIDER_BASE_URLS": f"openai={upstream.url}/v1",
             "WARDGATE_REDIS_URL": servers.redis_url(shared_redis),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}",  # nobody is there
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{dead_port()}",  # nobody is there
             "OTEL_EXPORTER_OTLP_TIMEOUT": "0.2",
             "OTEL_BSP_SCHEDULE_DELAY": "100",
         }

@@ -22,7 +22,7 @@ from gateway.store.migrate import make_file, standing
 from tests.backends import Backend
 from tests.copies import opened_store
 from tests.desks import RING, add, opened, table
-from tests.serve import free_port
+from tests.serve import dead_port, free_port
 
 NOW = 1_750_000_000.0
 
@@ -203,7 +203,7 @@ async def test_overrides_nobody_uses_are_named(tmp_path: Path) -> None:
 
 async def test_redis_that_does_not_answer_fails() -> None:
     assert (await doctor.check_redis("")).state == "ok"
-    assert (await doctor.check_redis(f"redis://127.0.0.1:{free_port()}")).state == "fail"
+    assert (await doctor.check_redis(f"redis://127.0.0.1:{dead_port()}")).state == "fail"
 
 
 async def test_redis_that_answers_is_well(redis_url: str) -> None:

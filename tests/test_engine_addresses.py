@@ -13,7 +13,7 @@ from gateway.addresses import AddressPolicy
 from gateway.upstream.seam import Outbound
 from tests import engines
 from tests.engines import Stand, names, soon
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.test_disconnect import full_listener
 from tests.test_engine_origin import HELLO, Origin, answering
 
@@ -139,7 +139,7 @@ async def test_resolving_takes_no_longer_than_connecting_may(stand: Stand) -> No
 async def test_port_nobody_listens_on_fails_before_anything_is_sent(stand: Stand) -> None:
     engine = stand.engine(most=1)
     for _ in range(3):
-        assert await stand.outcome(engine, at(f"http://127.0.0.1:{free_port()}")) == UNREACHED
+        assert await stand.outcome(engine, at(f"http://127.0.0.1:{dead_port()}")) == UNREACHED
     await stand.empty(engine)
 
 
@@ -170,7 +170,7 @@ async def test_next_address_is_tried_when_one_does_not_answer(stand: Stand) -> N
 async def test_all_addresses_dead_is_one_failure(stand: Stand) -> None:
     with names({"dead.test": ["::1", "127.0.0.1", "127.0.0.2"]}):
         engine = stand.engine()
-        assert await stand.outcome(engine, at(f"http://dead.test:{free_port()}")) == UNREACHED
+        assert await stand.outcome(engine, at(f"http://dead.test:{dead_port()}")) == UNREACHED
     await stand.empty(engine)
 
 

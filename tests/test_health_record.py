@@ -13,7 +13,7 @@ import pytest
 from admin.demo.upstream import Received, Script, Upstream
 from gateway.health import PROVEN, REFUSED, Counts, Report, percentile
 from gateway.shapes import ProviderConfig, RateLimit
-from tests.serve import RawClient, free_port, request_bytes
+from tests.serve import RawClient, dead_port, request_bytes
 from tests.test_disconnect import EVENT, JSON, SSE, chat
 from tests.world import Served, World, served
 
@@ -177,7 +177,7 @@ async def test_what_the_gateway_refuses_says_nothing_of_the_provider(limits_url:
 
 async def test_every_target_of_a_route_counts_for_itself() -> None:
     def fill(world: World) -> None:
-        dead = world.config("groq", f"http://127.0.0.1:{free_port()}/v1")
+        dead = world.config("groq", f"http://127.0.0.1:{dead_port()}/v1")
         busy = world.config("mistral", world.configs[0].base_url)
         targets = ((dead, "a"), (busy, "b"), (world.configs[0], "c"))
         world.route("openai/gpt-4o", *targets)

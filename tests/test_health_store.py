@@ -20,7 +20,7 @@ from gateway.store.health import judged, keep, sweep
 from gateway.store.proofs import Proof
 from tests.backends import Backend
 from tests.desks import RING
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.test_store import CONFIG, SECRET
 
 NOW = 1_750_000_000.0  # the beginning of a slot of every width but the longest
@@ -182,7 +182,7 @@ async def test_metrics_show_the_figures_of_the_store(store: Store) -> None:
 
 
 async def test_metrics_do_without_a_store_that_is_away() -> None:
-    away = await open_store(f"postgresql+asyncpg://me@127.0.0.1:{free_port()}/none")
+    away = await open_store(f"postgresql+asyncpg://me@127.0.0.1:{dead_port()}/none")
     asked = await ask_store(away, NOW)
     assert asked == Asked()
     await away.aclose()

@@ -22,7 +22,7 @@ from gateway.settings import Settings
 from gateway.vault import sealed_with
 from tests.certificate import certificate, server_side
 from tests.keyservices import CANARIES, KEY_ARN, Kms, Standin, Vault, answer, encoded, running
-from tests.serve import free_port
+from tests.serve import dead_port
 
 RANDOM = bytes.fromhex("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
 BACKWARDS = RANDOM[::-1]
@@ -234,7 +234,7 @@ async def test_file_that_is_none_is_refused_unasked(
 async def test_file_that_is_missing_or_a_folder_is_refused(
     service: Standin, tmp_path: Path
 ) -> None:
-    service.place = f"http://127.0.0.1:{free_port()}"
+    service.place = f"http://127.0.0.1:{dead_port()}"
     missing = service.settings(tmp_path, kek_wrapped_file=str(tmp_path / "none"))
     assert f"there is no wrapped master key in {tmp_path}/none" in await refusal(missing)
     assert "cannot be read" in await refusal(

@@ -22,7 +22,7 @@ from tests.backends import Backend
 from tests.certificate import certificate, server_side
 from tests.desks import KEY, add, later, refused
 from tests.probing import in_json, models, probe
-from tests.serve import free_port
+from tests.serve import dead_port
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def test_redirect_is_not_followed(desk: Desk, prober: Prober) -> None:
 
 
 async def test_nobody_there_is_unreachable(desk: Desk, prober: Prober) -> None:
-    view = await add(desk, base_url=f"http://127.0.0.1:{free_port()}/v1")
+    view = await add(desk, base_url=f"http://127.0.0.1:{dead_port()}/v1")
     probed = await prober.stored(desk, view.id)
     assert (probed.outcome, probed.status) == ("unreachable", None)
 

@@ -16,7 +16,7 @@ from tests import desks, probing
 from tests.backends import Backend
 from tests.desks import KEY, add
 from tests.probing import in_json, models, probe
-from tests.serve import free_port
+from tests.serve import dead_port
 
 AWS = "AKIACANARY0123456789::canary/secret+0123456789abcdef::us-east-1"
 
@@ -188,7 +188,7 @@ async def test_model_is_looked_for_in_the_list(desk: Desk, prober: Prober) -> No
 
 
 async def test_no_model_is_listed_when_the_probe_failed(desk: Desk, prober: Prober) -> None:
-    view = await add(desk, base_url=f"http://127.0.0.1:{free_port()}/v1")
+    view = await add(desk, base_url=f"http://127.0.0.1:{dead_port()}/v1")
     probed, there = await prober.listed(desk, view.id, "gpt-a")
     assert (probed.outcome, there) == ("unreachable", False)
 

@@ -28,7 +28,7 @@ from tests.limiting import (
     until_shared,
 )  # fmt: skip
 from tests.redis_fleets import Cluster, eventually, user_of_the_docs
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.servers import Server
 
 clock = limiting.hour_clock
@@ -139,7 +139,7 @@ async def test_user_of_the_docs_may_do_enough(cluster: Cluster, clock: Clock) ->
 
 async def test_url_need_name_but_one_node_that_is_up(cluster: Cluster, clock: Clock) -> None:
     said: list[str] = []
-    gone, replica = free_port(), cluster.nodes[-1]
+    gone, replica = dead_port(), cluster.nodes[-1]
     url = f"redis+cluster://127.0.0.1:{gone},127.0.0.1:{replica.port}"
     async with limiters(url, clock, said) as workers:
         assert await got(workers, 100, "config1") == 50
@@ -148,7 +148,7 @@ async def test_url_need_name_but_one_node_that_is_up(cluster: Cluster, clock: Cl
 
 async def test_without_any_node_each_worker_holds_its_share(clock: Clock) -> None:
     said: list[str] = []
-    url = f"redis+cluster://127.0.0.1:{free_port()}"
+    url = f"redis+cluster://127.0.0.1:{dead_port()}"
     async with limiters(url, clock, said) as workers:
         assert await got(workers, 100, "config1") == 50
         assert all(worker.redis_away for worker in workers)
@@ -285,7 +285,7 @@ async def until_heard(by: Channel, heard: list[int], revision: int) -> None:
 async def test_telling_asks_the_next_node_at_once(own: Cluster) -> None:
     said: list[str] = []
     heard: list[int] = []
-    dead = free_port()
+    dead = dead_port()
     url = own.url(own.nodes[2]).replace("://", f"://127.0.0.1:{dead},")
     async with channel(own.url(), said) as one, channel(url, said) as other:
         one.listen(heard.append)
@@ -294,7 +294,7 @@ async def test_telling_asks_the_next_node_at_once(own: Cluster) -> None:
 
 
 async def test_doctor_knows_a_cluster_from_one_server(cluster: Cluster, redis_url: str) -> None:
-    node, gone = cluster.nodes[0], free_port()
+    node, gone = cluster.nodes[0], dead_port()
 
     async def found(url: str) -> tuple[str, str]:
         check: Any = await doctor.check_redis(url)

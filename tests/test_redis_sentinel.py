@@ -19,7 +19,7 @@ from gateway.shapes import RateLimit, Secret
 from tests import limiting, redis_fleets
 from tests.limiting import HOUR, WIDE, WORKERS, Clock, admitted, limiters, until_shared
 from tests.redis_fleets import GUARD, PASSWORD, Watched, eventually
-from tests.serve import free_port
+from tests.serve import dead_port
 
 clock = limiting.hour_clock
 LIMIT = RateLimit(50, HOUR)
@@ -51,7 +51,7 @@ async def test_limit_is_exact_though_the_first_sentinel_is_gone(
     fleet: Watched, clock: Clock
 ) -> None:
     said: list[str] = []
-    async with limiters(fleet.url(free_port()), clock, said) as workers:
+    async with limiters(fleet.url(dead_port()), clock, said) as workers:
         assert await admitted(workers, 500, LIMIT) == 50
     assert said == []
     primary: Any = fleet.client(fleet.primary())

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from admin.demo.upstream import Script, Upstream
 from tests import servers
-from tests.serve import RawClient, free_port, raw_exchange, request_bytes, serving
+from tests.serve import RawClient, dead_port, raw_exchange, request_bytes, serving
 from tests.servers import Server, ServerFailed, ServerMissing
 
 ROOT = Path(__file__).parent.parent
@@ -121,7 +121,7 @@ async def test_answer_to_head_and_to_204_has_no_body() -> None:
 
 async def test_connection_is_refused_when_the_port_is_free() -> None:
     with pytest.raises(ConnectionRefusedError):
-        await RawClient(free_port()).__aenter__()
+        await RawClient(dead_port()).__aenter__()
 
 
 async def test_raw_exchange_gives_every_byte_until_the_close() -> None:

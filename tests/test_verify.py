@@ -22,7 +22,7 @@ from gateway.store.compile import revision
 from tests import desks
 from tests.backends import Backend
 from tests.desks import GROUP, GROUP_ADMIN, KEY, add, key_of, refused, secret
-from tests.serve import free_port
+from tests.serve import dead_port
 
 GOOD = "sk-proj-canary-good-zyxwvutsrqponmlk"
 BAD = "sk-refuse-canary-0123456789abcdefghi"  # the demo refuses it
@@ -104,7 +104,7 @@ async def test_key_that_cannot_be_proved_changes_nothing(
 
 
 async def test_provider_that_is_away_changes_nothing(desk: Desk, prober: Prober) -> None:
-    view = await add(desk, base_url=f"http://127.0.0.1:{free_port()}/v1")
+    view = await add(desk, base_url=f"http://127.0.0.1:{dead_port()}/v1")
     assert await refused(change(desk, prober, view, secret=secret(GOOD))) == (
         "not_verified",
         "secret",
@@ -276,7 +276,7 @@ async def test_refused_key_makes_no_config(
 async def test_only_a_strict_caller_insists_on_a_provider_that_answers(
     desk: Desk, prober: Prober
 ) -> None:
-    away = new(f"http://127.0.0.1:{free_port()}/v1")
+    away = new(f"http://127.0.0.1:{dead_port()}/v1")
     strict = verify.created(desk, prober, LOCAL, away, strict=True)
     assert await refused(strict) == ("not_verified", "secret")
     view = await verify.created(desk, prober, LOCAL, away, strict=False)

@@ -38,7 +38,7 @@ from gateway.snapshot import Snapshot, pack
 from gateway.vault import KeyRing
 from tests.houses import PATIENCE, environment
 from tests.rig import CHAT, good
-from tests.serve import free_port
+from tests.serve import dead_port
 from tests.world import PROVIDER_KEY, World, settings
 
 KEK = ("test", bytes(range(32)))
@@ -169,7 +169,7 @@ async def test_worker_reports_which_keys_were_used(tmp_path: Path) -> None:
 
 async def test_worker_reports_how_providers_did(tmp_path: Path) -> None:
     world = World(ring=RING)
-    config = world.config("openai", f"http://127.0.0.1:{free_port()}/v1")
+    config = world.config("openai", f"http://127.0.0.1:{dead_port()}/v1")
     headers = {"authorization": f"Bearer {world.key()}"}
     async with worker(tmp_path, world.snapshot()) as started:
         started.boot(settings())
