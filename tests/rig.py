@@ -15,7 +15,8 @@ from typing import Any
 from admin.demo.upstream import Script, Upstream
 from gateway.shapes import ProviderConfig, RateLimit
 from gateway.vault import config_binding
-from tests.serve import Answer, RawClient, dead_port, request_bytes
+from tests.ports import dead_port
+from tests.serve import Answer, RawClient, request_bytes
 from tests.world import Served, World, served
 
 CHAT = "/v1/chat/completions"

@@ -13,7 +13,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -24,19 +23,6 @@ Pair = tuple[bytes, bytes]
 Ending = Literal["clean", "cut", "reset", "broken"]
 
 _UNREAD = 64 * 1024
-
-
-@cache
-def dead_port() -> int:
-    """The port where connections are refused as long as this process lives: nobody else gets it.
-
-    It is bound, and never listened at.
-    """
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    port = int(sock.getsockname()[1])
-    sock.detach()
-    return port
 
 
 def free_port() -> int:

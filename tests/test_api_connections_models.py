@@ -13,8 +13,8 @@ from gateway import catalog
 from tests.admin_serve import KEY, Admin, admin
 from tests.backends import Backend
 from tests.connecting import AWS, GROUP, LIST, OTHER, config, made, problem, reaching
+from tests.ports import dead_port
 from tests.probing import in_json, models
-from tests.serve import dead_port
 from tests.world import LOOPBACK
 
 LISTED = models("gpt-4o", "text-embedding-3-small", "whisper-1", "omni-moderation-latest", "sora-2")

@@ -10,8 +10,8 @@ from admin.demo.upstream import Script, Upstream
 from tests.admin_serve import KEY, admin
 from tests.backends import Backend
 from tests.connecting import reaching
+from tests.ports import dead_port
 from tests.probing import in_json, models
-from tests.serve import dead_port
 from tests.test_api_llm_config import PATH, TENANT, made
 from tests.world import LOOPBACK
 

@@ -23,9 +23,9 @@ from admin.demo.upstream import Upstream
 from tests import servers
 from tests.docs_tables import ROOT
 from tests.houses import Running, house, wardgate
+from tests.ports import dead_port
 from tests.promql import EVERYWHERE, exported, named
 from tests.scraping import Prometheus, prometheus
-from tests.serve import dead_port
 from tests.servers import Server
 from tests.test_alerts import RECORDED
 

@@ -22,7 +22,8 @@ from gateway.store.migrate import make_file, standing
 from tests.backends import Backend
 from tests.copies import opened_store
 from tests.desks import RING, add, opened, table
-from tests.serve import dead_port, free_port
+from tests.ports import dead_port
+from tests.serve import free_port
 
 NOW = 1_750_000_000.0
 

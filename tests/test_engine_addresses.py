@@ -13,7 +13,7 @@ from gateway.addresses import AddressPolicy
 from gateway.upstream.seam import Outbound
 from tests import engines
 from tests.engines import Stand, names, soon
-from tests.serve import dead_port
+from tests.ports import dead_port
 from tests.test_disconnect import full_listener
 from tests.test_engine_origin import HELLO, Origin, answering
 

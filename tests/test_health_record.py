@@ -13,7 +13,8 @@ import pytest
 from admin.demo.upstream import Received, Script, Upstream
 from gateway.health import PROVEN, REFUSED, Counts, Report, percentile
 from gateway.shapes import ProviderConfig, RateLimit
-from tests.serve import RawClient, dead_port, request_bytes
+from tests.ports import dead_port
+from tests.serve import RawClient, request_bytes
 from tests.test_disconnect import EVENT, JSON, SSE, chat
 from tests.world import Served, World, served
 

@@ -20,7 +20,7 @@ from gateway.store.health import judged, keep, sweep
 from gateway.store.proofs import Proof
 from tests.backends import Backend
 from tests.desks import RING
-from tests.serve import dead_port
+from tests.ports import dead_port
 from tests.test_store import CONFIG, SECRET
 
 NOW = 1_750_000_000.0  # the beginning of a slot of every width but the longest

@@ -22,7 +22,7 @@ from gateway.settings import Settings
 from gateway.vault import sealed_with
 from tests.certificate import certificate, server_side
 from tests.keyservices import CANARIES, KEY_ARN, Kms, Standin, Vault, answer, encoded, running
-from tests.serve import dead_port
+from tests.ports import dead_port
 
 RANDOM = bytes.fromhex("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
 BACKWARDS = RANDOM[::-1]

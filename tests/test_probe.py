@@ -21,8 +21,8 @@ from tests import desks, probing
 from tests.backends import Backend
 from tests.certificate import certificate, server_side
 from tests.desks import KEY, add, later, refused
+from tests.ports import dead_port
 from tests.probing import in_json, models, probe
-from tests.serve import dead_port
 
 
 @pytest.fixture

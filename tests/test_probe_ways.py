@@ -15,8 +15,8 @@ from gateway.shapes import Secret
 from tests import desks, probing
 from tests.backends import Backend
 from tests.desks import KEY, add
+from tests.ports import dead_port
 from tests.probing import in_json, models, probe
-from tests.serve import dead_port
 
 AWS = "AKIACANARY0123456789::canary/secret+0123456789abcdef::us-east-1"
 

@@ -27,8 +27,8 @@ from tests.limiting import (
     limiters,
     until_shared,
 )  # fmt: skip
+from tests.ports import dead_port
 from tests.redis_fleets import Cluster, eventually, user_of_the_docs
-from tests.serve import dead_port
 from tests.servers import Server
 
 clock = limiting.hour_clock

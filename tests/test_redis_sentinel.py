@@ -18,8 +18,8 @@ from gateway.limit import Limiter
 from gateway.shapes import RateLimit, Secret
 from tests import limiting, redis_fleets
 from tests.limiting import HOUR, WIDE, WORKERS, Clock, admitted, limiters, until_shared
+from tests.ports import dead_port
 from tests.redis_fleets import GUARD, PASSWORD, Watched, eventually
-from tests.serve import dead_port
 
 clock = limiting.hour_clock
 LIMIT = RateLimit(50, HOUR)

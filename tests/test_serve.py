@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from admin.demo.upstream import Script, Upstream
 from tests import servers
-from tests.serve import RawClient, dead_port, raw_exchange, request_bytes, serving
+from tests.ports import dead_port
+from tests.serve import RawClient, raw_exchange, request_bytes, serving
 from tests.servers import Server, ServerFailed, ServerMissing
 
 ROOT = Path(__file__).parent.parent

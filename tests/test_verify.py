@@ -22,7 +22,7 @@ from gateway.store.compile import revision
 from tests import desks
 from tests.backends import Backend
 from tests.desks import GROUP, GROUP_ADMIN, KEY, add, key_of, refused, secret
-from tests.serve import dead_port
+from tests.ports import dead_port
 
 GOOD = "sk-proj-canary-good-zyxwvutsrqponmlk"
 BAD = "sk-refuse-canary-0123456789abcdefghi"  # the demo refuses it

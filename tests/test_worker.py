@@ -37,8 +37,8 @@ from gateway.shapes import GLOBAL, Client, Scope, Secret
 from gateway.snapshot import Snapshot, pack
 from gateway.vault import KeyRing
 from tests.houses import PATIENCE, environment
+from tests.ports import dead_port
 from tests.rig import CHAT, good
-from tests.serve import dead_port
 from tests.world import PROVIDER_KEY, World, settings
 
 KEK = ("test", bytes(range(32)))
