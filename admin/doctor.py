@@ -257,12 +257,12 @@ async def check_redis(url: str) -> Check:
     from gateway import redis_client
 
     try:
-        clients = redis_client.clients(
-            redis_client.read(url), redis_client.Patience(PATIENCE, PATIENCE)
-        )
+        read = redis_client.read(url)
+        clients = redis_client.clients(read, redis_client.Patience(PATIENCE, PATIENCE))
     except StartRefused as error:
         return Check("redis", "fail", str(error))
-    flaws = [flaw for client in clients if (flaw := await _flaw(client, url))]
+    cluster = read.kind == "cluster"
+    flaws = [flaw for client in clients if (flaw := await _flaw(client, cluster))]
     if not flaws:
         return Check("redis", "ok", "answers" if len(clients) == 1 else "all that are named answer")
     if len(flaws) == len(clients):
@@ -270,7 +270,7 @@ async def check_redis(url: str) -> Check:
     return Check("redis", "warn", f"{len(flaws)} of {len(clients)} named nodes: {flaws[0]}")
 
 
-async def _flaw(client: Redis, url: str) -> str:
+async def _flaw(client: Redis, cluster: bool) -> str:
     from redis.exceptions import RedisError, ResponseError
 
     async with client:
@@ -283,8 +283,8 @@ async def _flaw(client: Redis, url: str) -> str:
         except (RedisError, OSError) as error:
             # Also what a user's rights say: who may not ask, and need not, is no flaw.
             alone = isinstance(error, ResponseError) and "cluster support disabled" in str(error)
-            return "is no cluster: write redis://" if alone and "+cluster:" in url else ""
-    return "" if "+cluster:" in url else "is a node of a cluster: write redis+cluster://"
+            return "is no cluster: write redis://" if alone and cluster else ""
+    return "" if cluster else "is a node of a cluster: write redis+cluster://"
 
 
 def check_workers(settings: Settings) -> Check:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
@@ -52,7 +52,7 @@ class Shards:
         self._pipelines: dict[Node, Pipeline] = {}
         self._looked_at = float("-inf")
         self._looking: asyncio.Task[None] | None = None
-        self._others: set[asyncio.Task[None]] = set()  # who waits for that, or takes leave
+        self._tasks: set[asyncio.Task[None]] = set()  # that, who waits for it, who takes leave
         self._closed = False
 
     @property
@@ -97,16 +97,15 @@ class Shards:
         # A clock set back must not lengthen the pause.
         if self._looking is None and not self._closed and not 0.0 <= now - self._looked_at < PAUSE:
             self._looked_at = now
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+            self._looking = self._do(self._look())
 
     async def aclose(self) -> None:
         """Whoever still waits is told Away."""
         self._closed = True
-        looking = [] if self._looking is None else [self._looking]
-        for task in looking:
-            task.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
         await asyncio.gather(*(each.aclose() for each in self._pipelines.values()))
-        await asyncio.gather(*looking, *self._others, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(client.aclose() for client in self._named))
 
     async def _begin(self, walk: _Walk) -> None:
@@ -150,10 +149,11 @@ class Shards:
             self._say(f"Redis at {node[0]}:{node[1]} is replaced: limits are shared again")
         self._do(pipeline.aclose())
 
-    def _do(self, work: Any) -> None:
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
 
 class _Walk:
