@@ -7,8 +7,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any, cast
 from redis import Redis
 from redis.exceptions import RedisError
 
+from gateway.channel import Channel
+from gateway.shapes import Secret
 from tests import servers
 from tests.certificate import certificate
 from tests.serve import free_port
@@ -59,6 +61,26 @@ async def eventually(met: Callable[[], Awaitable[bool]], what: str) -> None:
     while not await met():
         assert time.monotonic() < deadline, f"waited for: {what}"
         await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def channel(url: str, said: list[str]) -> AsyncIterator[Channel]:
+    made = Channel(url, Secret(b"0123456789abcdef0123456789ABCDEF"), said.append)
+    try:
+        yield made
+    finally:
+        await made.aclose()
+
+
+async def until_heard(by: Channel, heard: list[int], revision: int) -> None:
+    """Tell it until it is heard: nobody tells twice of his own accord, and some tell too early."""
+
+    async def met() -> bool:
+        by.tell(revision)
+        await asyncio.sleep(0.05)
+        return revision in heard
+
+    await eventually(met, f"revision {revision}")
 
 
 @dataclass
@@ -212,7 +234,7 @@ class Cluster:
         return [node for node in up if self.say(node, "ROLE")[0] == b"master"]
 
     def until_well(self) -> None:
-        """Every node that is up says that all slots are kept, by the same nodes."""
+        """Every node that is up says that all slots are kept."""
         for node in self.nodes:
             if node.process:
                 until(_well, node)

@@ -82,6 +82,10 @@ class Line:
         self._server.close()
         await self._server.wait_closed()
 
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
     def _take(self) -> End:
         near = End()
         task = asyncio.get_running_loop().create_task(self._join(near))
@@ -156,9 +160,7 @@ async def test_limit_is_held_as_chosen_while_redis_is_away(
     said: list[str] = []
     async with (
         Line(redis.port) as line,
-        limiters(
-            f"redis://127.0.0.1:{line.port}/0", clock, said, {"config": choice}, TIMEOUT
-        ) as workers,
+        limiters(line.url, clock, said, {"config": choice}, TIMEOUT) as workers,
     ):
         assert await outcomes(workers, 12) == {"admitted": 12}
         with away(fault, redis, line):
@@ -197,7 +199,7 @@ async def test_slow_redis_within_the_timeout_counts_exactly(redis: Server, clock
     said: list[str] = []
     async with (
         Line(redis.port) as line,
-        limiters(f"redis://127.0.0.1:{line.port}/0", clock, said, timeout=TIMEOUT) as workers,
+        limiters(line.url, clock, said, timeout=TIMEOUT) as workers,
     ):
         line.delay = TIMEOUT / 4
         assert await outcomes(workers, 40) == {"admitted": 20, "rate_limit_exceeded": 20}
@@ -243,7 +245,7 @@ async def test_gateway_serves_on_whatever_redis_does(
     free = ("POST", "/v1/messages", headers, b'{"model":"claude-sonnet-4-5"}')
     async with (
         Line(redis.port) as line,
-        served(world, redis_url=f"redis://127.0.0.1:{line.port}/0", redis_timeout=TIMEOUT) as house,
+        served(world, redis_url=line.url, redis_timeout=TIMEOUT) as house,
         RawClient.to(house.url) as caller,
     ):
         with away(fault, redis, line):
@@ -264,7 +266,7 @@ async def test_redis_that_may_take_longer_is_not_away(upstream: Upstream, redis:
     asked = ("POST", "/v1/chat/completions", headers, b'{"model":"gpt-4o-mini"}')
     async with Line(redis.port) as line:
         line.delay = 2 * TIMEOUT
-        given: dict[str, Any] = {"redis_url": f"redis://127.0.0.1:{line.port}/0"}
+        given: dict[str, Any] = {"redis_url": line.url}
         async with (
             served(world, **given, redis_timeout=10.0) as house,
             RawClient.to(house.url) as caller,

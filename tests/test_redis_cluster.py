@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import pytest
 
 from admin import doctor
-from gateway.channel import Channel
 from gateway.errors import RateLimited
 from gateway.limit import Limiter
-from gateway.shapes import RateLimit, Secret
+from gateway.shapes import RateLimit
 from tests import limiting, redis_fleets, servers
 from tests.limiting import (
     HOUR,
@@ -28,14 +26,13 @@ from tests.limiting import (
     until_shared,
 )  # fmt: skip
 from tests.ports import dead_port
-from tests.redis_fleets import Cluster, eventually, user_of_the_docs
+from tests.redis_fleets import Cluster, channel, until_heard, user_of_the_docs
 from tests.servers import Server
 
 clock = limiting.hour_clock
 LIMIT = RateLimit(50, HOUR)
 AWAY_AFTER = 1.0  # seconds; for who is hit, and still enough for who is well
 SLACK = 1.0  # what else the machine does is waited for, too
-KEY = Secret(b"0123456789abcdef0123456789ABCDEF")
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +60,10 @@ def key_of(name: str, clock: Clock) -> str:
     return f"wardgate:config/{name}/{HOUR}/{int(clock.now // HOUR)}"
 
 
-def kept_by(cluster: Cluster, node: Server, clock: Clock, count: int = 1) -> list[str]:
-    """Configs whose counts this node keeps."""
+def config_kept(cluster: Cluster, node: Server, clock: Clock, by: bool = True) -> str:
+    """A config whose count this node keeps, or does not."""
     names = (f"config{n}" for n in range(10_000))
-    mine = (name for name in names if cluster.keeper(key_of(name, clock)) is node)
-    return [next(mine) for _ in range(count)]
-
-
-def elsewhere(cluster: Cluster, node: Server, clock: Clock) -> str:
-    """A config whose count this node does not keep."""
-    return next(
-        name
-        for name in (f"config{n}" for n in range(10_000))
-        if cluster.keeper(key_of(name, clock)) is not node
-    )
+    return next(name for name in names if (cluster.keeper(key_of(name, clock)) is node) is by)
 
 
 async def got(workers: Sequence[Limiter], times: int, name: str) -> int:
@@ -161,7 +148,7 @@ async def test_node_that_goes_takes_along_only_what_it_keeps(
 ) -> None:
     said: list[str] = []
     node = own.nodes[0]
-    (lost,), kept = kept_by(own, node, clock), elsewhere(own, node, clock)
+    lost, kept = (config_kept(own, node, clock, by) for by in (True, False))
     async with limiters(own.url(), clock, said, timeout=AWAY_AFTER) as workers:
         assert (await got(workers, 20, lost), await got(workers, 20, kept)) == (20, 20)
         await asyncio.to_thread(own.say, node, "WAIT", 1, 5000)
@@ -188,7 +175,7 @@ async def test_node_that_goes_takes_along_only_what_it_keeps(
 async def test_slots_that_move_take_their_counts_along(cluster: Cluster, clock: Clock) -> None:
     said: list[str] = []
     source, target = cluster.nodes[0], cluster.nodes[1]
-    (name,) = kept_by(cluster, source, clock)
+    name = config_kept(cluster, source, clock)
     key = key_of(name, clock)
     slot = cluster.say(source, "CLUSTER KEYSLOT", key)
     async with limiters(cluster.url(), clock, said) as workers:
@@ -262,24 +249,6 @@ async def test_changes_are_told_by_any_node(own: Cluster) -> None:
         listens.kill()
         await until_heard(other, heard, 2)
         listens.start()
-
-
-@asynccontextmanager
-async def channel(url: str, said: list[str]) -> AsyncIterator[Channel]:
-    made = Channel(url, KEY, said.append)
-    try:
-        yield made
-    finally:
-        await made.aclose()
-
-
-async def until_heard(by: Channel, heard: list[int], revision: int) -> None:
-    async def met() -> bool:
-        by.tell(revision)
-        await asyncio.sleep(0.05)
-        return revision in heard
-
-    await eventually(met, f"revision {revision}")
 
 
 async def test_telling_asks_the_next_node_at_once(own: Cluster) -> None:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from admin import doctor
-from gateway.channel import Channel
 from gateway.errors import StartRefused
 from gateway.limit import Limiter
-from gateway.shapes import RateLimit, Secret
+from gateway.shapes import RateLimit
 from tests import limiting, redis_fleets
 from tests.limiting import HOUR, WIDE, WORKERS, Clock, admitted, limiters, until_shared
 from tests.ports import dead_port
-from tests.redis_fleets import GUARD, PASSWORD, Watched, eventually
+from tests.redis_fleets import GUARD, PASSWORD, Watched, channel, eventually, until_heard
 
 clock = limiting.hour_clock
 LIMIT = RateLimit(50, HOUR)
 AWAY_AFTER = 1.0  # seconds; for who is hit, and still enough for who is well
-KEY = Secret(b"0123456789abcdef0123456789ABCDEF")
 
 
 @pytest.fixture(scope="module")
@@ -90,30 +87,14 @@ async def test_limit_goes_on_in_the_replica(own: Watched, clock: Clock, how: str
 async def test_changes_are_told_by_the_new_primary_too(own: Watched) -> None:
     said: list[str] = []
     heard: list[int] = []
-    async with channels(own.url(), said) as (one, other):
+    async with channel(own.url(), said) as one, channel(own.url(), said) as other:
         one.listen(heard.append)
-        await eventually(lambda: told(other, heard, 1), "the first")
+        await until_heard(other, heard, 1)
         old = own.primary()
         old.kill()
-        await eventually(lambda: told(other, heard, 2), "the second, by another primary")
+        await until_heard(other, heard, 2)
         assert own.primary() is not old
     assert all(GUARD not in one and PASSWORD not in one for one in said)
-
-
-async def told(by: Channel, heard: list[int], revision: int) -> bool:
-    by.tell(revision)
-    await asyncio.sleep(0.05)
-    return revision in heard
-
-
-@asynccontextmanager
-async def channels(url: str, said: list[str]) -> AsyncIterator[tuple[Channel, Channel]]:
-    one, other = (Channel(url, KEY, said.append) for _ in range(2))
-    try:
-        yield one, other
-    finally:
-        await one.aclose()
-        await other.aclose()
 
 
 async def test_tls_and_passwords_are_for_sentinels_and_primary_alike(clock: Clock) -> None:
