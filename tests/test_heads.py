@@ -141,17 +141,19 @@ def is_bad(value: bytes) -> bool:
 
 
 def coming_back(headers: Headers) -> Headers:
-    """What may reach the client, by the rules in their plain words."""
-    hops = listed(headers) - {b"keep-alive", b"close"}
+    """What may reach the client, by the rules in their plain words, which are of lower case."""
+    kept = listed(headers) - {b"keep-alive", b"close"} | {b"connection"}
     return [
         (name, value)
         for name, value in headers
-        if name != b"connection" and may_come_back(name) and name not in hops and not is_bad(value)
+        if may_come_back(name.lower()) and name.lower() not in kept and not is_bad(value)
     ]
 
 
 @given(ANSWERED, WITHOUT)
 @example([(b"connection", b"x-a"), (b"x-a", b"1"), (b"connection", b"x-b")], frozenset())
+@example([(b"X-Upper", b"")], frozenset())
+@example([(b"connection", b"x-upper"), (b"X-Upper", b"")], frozenset())
 def test_what_comes_back_is_what_the_rules_allow_in_order(
     headers: Headers, without: frozenset[bytes]
 ) -> None:
